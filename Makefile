@@ -1,0 +1,47 @@
+# The commands of this repository; `make help` lists them.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help env quickstart test test-slow lint clean
+
+# The first of these that runs makes the environment: make env PYTHON=/path/to/python3.11
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	"$$p" -c "" >/dev/null 2>&1 && echo "$$p" && break; done)
+VENV_PYTHON := .venv/bin/python
+# Test files run side by side in this many processes of one thread each.
+JOBS ?= 2
+# More pytest arguments: make test PYTEST_ARGS="-k mapper"
+PYTEST_ARGS ?=
+
+# fvcore and Detectron2 0.6 call torch.jit.script on import; its warning is not about this code.
+export PYTHONWARNINGS := ignore:`torch.jit.script`:FutureWarning
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+
+env: ## Make .venv with the pinned dependencies, or reuse it while they are unchanged
+	@test -n "$(strip $(PYTHON))" || { echo "make env: no Python found: install Python 3.11," \
+		"or name one: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@"$(strip $(PYTHON))" tools/make_env.py
+
+quickstart: env ## Render a small data set, train SCHNet on it, evaluate it, draw predictions
+	@$(VENV_PYTHON) tools/quickstart.py
+
+test: env ## Run the tests (without those marked slow)
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-slow: env ## Run the tests marked slow
+	$(VENV_PYTHON) -m pytest -m slow $(PYTEST_ARGS)
+
+lint: env ## Check style, format and types (ruff, mypy)
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy
+
+# Data sets and results of the user's own stay: only what these commands made themselves goes.
+CLEANED := .venv build .pytest_cache .mypy_cache .ruff_cache projects/SCHNet/schnet.egg-info \
+	output/quickstart datasets/dolls
+clean: ## Remove .venv, caches, output/quickstart and the rendered datasets/dolls; no other data
+	@for path in $(CLEANED); do \
+		if [ -e "$$path" ]; then echo "removing $$path"; rm -rf "$$path"; fi; done
+	@find projects datasets tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

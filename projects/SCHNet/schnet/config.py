@@ -1,0 +1,211 @@
+"""Every config key of SCHNet: meaning, unit, allowed values, source; and how a config is read.
+
+Keys that Detectron2 declares already are listed only where SCHNet gives them another default or a
+narrower meaning. `load_config` is the one way from files and overrides to a checked config.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import yaml
+from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
+
+from schnet.config_checks import check_config
+from schnet.errors import InputError
+
+
+def add_schnet_config(cfg: CN) -> None:
+    """Declare SCHNet's keys, with their defaults, in a config of Detectron2's; in place."""
+    _add_model_keys(cfg)
+    _add_head_keys(cfg)
+    _add_input_keys(cfg)
+    _add_solver_keys(cfg)
+
+
+def _add_model_keys(cfg: CN) -> None:
+    cfg.MODEL.META_ARCHITECTURE = "SCHNet"
+    # SamBackbone, or ClipBackbone for Figure 1's CLIP-only baseline.
+    cfg.MODEL.BACKBONE.NAME = "SamBackbone"
+    # SAM's own normalisation, RGB, range 0..255 (segment_anything, sam.py). CLIP has its own.
+    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
+    cfg.MODEL.PIXEL_STD = [58.395, 57.12, 57.375]
+    # The whole model's checkpoint, read before training or evaluation; "" starts without one.
+    cfg.MODEL.WEIGHTS = ""
+
+    cfg.MODEL.SAM = CN()
+    # Size of SAM's image encoder: vit_b, vit_l, vit_h (official), tiny (ours, for CPUs and tests).
+    cfg.MODEL.SAM.VARIANT = "vit_l"
+    # Path, URL, official name (sam_vit_b, sam_vit_l, sam_vit_h) or the literal `random`.
+    cfg.MODEL.SAM.WEIGHTS = "sam_vit_l"
+    # True keeps SAM's weights as they are (the paper); False trains them too.
+    cfg.MODEL.SAM.FREEZE = True
+    # Factor on SOLVER.BASE_LR for SAM's own weights where FREEZE is False; > 0.
+    cfg.MODEL.SAM.LR_FACTOR = 0.1
+
+    cfg.MODEL.CLIP = CN()
+    # CLIP model: RN50, RN101, RN50x4, ViT-B/32, ViT-B/16, ViT-L/14 (official), tiny (ours).
+    # RN101 is our reading of 'a 512-d class embedding, four blocks' (Figures 2 and 3).
+    cfg.MODEL.CLIP.VARIANT = "RN101"
+    # Path, URL, official name (clip_rn101, ...) or the literal `random`.
+    cfg.MODEL.CLIP.WEIGHTS = "clip_rn101"
+    # CLIP's input side relative to the image's, before rounding to its stride; in (0, 4].
+    cfg.MODEL.CLIP.INPUT_SCALE = 0.5
+    # Sentences that a part's phrases are put into, `{}` for the phrase; their text embeddings are
+    # averaged (the ensembling of CLIP's own zero-shot recipe). The paper's prompts are not known.
+    cfg.MODEL.CLIP.PROMPT_TEMPLATES = [
+        "a photo of a person's {}.",
+        "a photo of the {} of a person.",
+        "a close-up photo of a {}.",
+        "{} in a photo of people.",
+    ]
+
+    cfg.MODEL.FTM = CN()
+    # Figure 4: adapters after every SAM layer.
+    cfg.MODEL.FTM.ENABLED = True
+    # m, learnable tokens per layer; >= 1. The paper's figure has m x c; 100 is our reading.
+    cfg.MODEL.FTM.NUM_TOKENS = 100
+    # r, width of the MLP that all layers share; >= 1.
+    cfg.MODEL.FTM.HIDDEN_DIM = 128
+    # Start of the learnable rho of each layer; 0 gives plain SAM to the bit.
+    cfg.MODEL.FTM.RHO_INIT = 1e-3
+
+    cfg.MODEL.SRM = CN()
+    # Figure 3: CLIP's semantics added at the five points of SAM.
+    cfg.MODEL.SRM.ENABLED = True
+    # True: the strengthened map goes on into SAM's next stage; False: only the head sees it.
+    cfg.MODEL.SRM.FEEDBACK = True
+    # The CLIP stage (1..4) that each of the five points takes.
+    cfg.MODEL.SRM.CLIP_STAGES = [1, 2, 3, 4, 4]
+    # The down projection's output width relative to SAM's width; in (0, 1].
+    cfg.MODEL.SRM.BOTTLENECK_RATIO = 0.25
+
+
+def _add_head_keys(cfg: CN) -> None:
+    head = cfg.MODEL.SEM_SEG_HEAD
+    head.NAME = "SRMHead"
+    # Number of labels, background included; must equal the data set's.
+    head.NUM_CLASSES = 20
+    # Label that no loss and no metric counts.
+    head.IGNORE_VALUE = 255
+    head.IN_FEATURES = ["stage0", "stage1", "stage2", "stage3", "stage4"]
+    # Channels of the fused map at stride 16; a multiple of 8 (GroupNorm).
+    head.FUSE_DIM = 256
+    # Residual convolution blocks at stride 16 after fusing; >= 0.
+    head.FUSE_BLOCKS = 2
+    # Channels of the image stem and decoder at strides 2, 4 and 8; multiples of 8.
+    head.STEM_DIMS = [32, 64, 128]
+    # Residual convolution blocks at each of the stem's strides 4 and 8, and in the decoder; >= 0.
+    head.STEM_BLOCKS = 1
+    # linear: 1x1 convolution; text: cosine to CLIP's text features times a learned scale.
+    head.CLASSIFIER = "linear"
+
+    cfg.MODEL.LOSS = CN()
+    # Weights of the cross-entropy and the Lovasz-softmax term; >= 0, not both 0.
+    cfg.MODEL.LOSS.CE_WEIGHT = 1.0
+    cfg.MODEL.LOSS.LOVASZ_WEIGHT = 1.0
+    # Class weights of the cross-entropy: none, or sqrt_inverse (1/sqrt of the class's share of the
+    # training pixels, from the data set's index; an average pixel weighs 1).
+    cfg.MODEL.LOSS.CLASS_WEIGHTS = "none"
+    # The losses look at every n-th row and column of the full-resolution map; >= 1. More than 1
+    # only where sorting all pixels for the Lovasz term is too slow (CPU).
+    cfg.MODEL.LOSS.STRIDE = 1
+
+
+def _add_input_keys(cfg: CN) -> None:
+    cfg.INPUT.FORMAT = "RGB"
+    # Height and width in pixels of a training crop, and the box a test image is fitted into.
+    cfg.INPUT.SIZE = [512, 512]
+    # Box for testing, height and width; [0, 0] takes INPUT.SIZE.
+    cfg.INPUT.SIZE_TEST = [0, 0]
+    # A training image is first fitted into INPUT.SIZE, then scaled by a factor drawn from here
+    # (log-uniform), then cropped or padded to INPUT.SIZE; 0 < low <= high.
+    cfg.INPUT.SCALE_RANGE = [0.75, 1.5]
+    # Probability of mirroring an image, its left and right labels swapped; in [0, 1].
+    cfg.INPUT.FLIP_PROB = 0.5
+    # Colour jitter: largest relative change of brightness, contrast and saturation, and largest
+    # turn of the hue as a fraction of the colour circle; each >= 0, hue <= 0.5.
+    cfg.INPUT.COLOR_JITTER = CN()
+    cfg.INPUT.COLOR_JITTER.BRIGHTNESS = 0.3
+    cfg.INPUT.COLOR_JITTER.CONTRAST = 0.3
+    cfg.INPUT.COLOR_JITTER.SATURATION = 0.3
+    cfg.INPUT.COLOR_JITTER.HUE = 0.05
+
+
+def _add_solver_keys(cfg: CN) -> None:
+    cfg.DATASETS.TRAIN = ("lip_train",)
+    cfg.DATASETS.TEST = ("lip_val",)
+    # AdamW on the trained parameters; learning rate of a batch of IMS_PER_BATCH images.
+    cfg.SOLVER.BASE_LR = 2e-4
+    cfg.SOLVER.WEIGHT_DECAY = 0.01
+    cfg.SOLVER.BETAS = [0.9, 0.999]
+    # Linear warm-up from WARMUP_FACTOR over WARMUP_ITERS, then (1 - t)^POLY_POWER to the end.
+    cfg.SOLVER.WARMUP_FACTOR = 0.01
+    cfg.SOLVER.WARMUP_ITERS = 1000
+    cfg.SOLVER.POLY_POWER = 0.9
+    # Gradient clipping by the norm of all gradients together (CLIP_VALUE, the largest norm).
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0
+    # AMP.ENABLED: autocast to AMP.DTYPE (bfloat16) outside the losses, on CUDA and on CPU.
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Periodic checkpoints kept, newest first; the best one is kept besides; >= 1.
+    cfg.SOLVER.KEEP_CHECKPOINTS = 3
+    # The metric whose highest value marks the best checkpoint: mIoU, pACC, mACC.
+    cfg.TEST.BEST_METRIC = "mIoU"
+    # Images of one size that are evaluated together; >= 1.
+    cfg.TEST.BATCH_SIZE = 1
+    # Random number seed of initialisation, augmentation and order; negative draws one.
+    cfg.SEED = 0
+
+
+def load_config(files: Sequence[str | os.PathLike[str]], opts: Sequence[str] = ()) -> CN:
+    """Read config files, each on top of the one before, then KEY VALUE overrides, and check all.
+
+    Args:
+        files: YAML files; each may name a `_BASE_`. A file of `configs/ablations/` goes after a
+            data set's.
+        opts: alternating keys and values, as on the command line.
+
+    Returns:
+        A frozen config.
+
+    Raises:
+        InputError: a file is missing or no YAML, a key is unknown, a value has the wrong type or
+            is impossible.
+    """
+    cfg = get_cfg()
+    add_schnet_config(cfg)
+    for file in files:
+        _merge_file(cfg, file)
+    _merge_overrides(cfg, list(opts))
+    check_config(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def _merge_file(cfg: CN, file: str | os.PathLike[str]) -> None:
+    if not os.path.isfile(file):
+        raise InputError(f"there is no config file {file}: give the path of a YAML file")
+    try:
+        cfg.merge_from_file(os.fspath(file))
+    except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
+        raise InputError(f"the config file {file} cannot be used: {_one_line(error)}") from error
+
+
+def _merge_overrides(cfg: CN, opts: list[str]) -> None:
+    if len(opts) % 2:
+        raise InputError(
+            f"the overrides {' '.join(opts)!r} are not pairs: give KEY VALUE KEY VALUE ..."
+        )
+    try:
+        cfg.merge_from_list(opts)
+    except (KeyError, ValueError, AssertionError) as error:
+        raise InputError(f"the overrides cannot be used: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split())

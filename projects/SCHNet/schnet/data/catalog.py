@@ -1,0 +1,256 @@
+"""Registration of the data sets with Detectron2, and the list of images of each split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from schnet.data.index import DatasetIndex, read_index
+from schnet.data.specs import SPECS, DatasetSpec, SplitLayout
+from schnet.errors import InputError
+
+__all__ = [
+    "SPECS",
+    "DatasetSpec",
+    "class_frequencies",
+    "index_path",
+    "load_registered",
+    "load_split",
+    "register_datasets",
+    "require_registered",
+]
+
+DatasetDict = dict[str, Any]
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+LABEL_ENDINGS = (".png",)
+
+
+def register_datasets(root: str | None = None) -> None:
+    """Register `<name>_<split>` of every spec with Detectron2; no file is touched.
+
+    May be called again, also with another root: the last call counts.
+
+    Args:
+        root: folder of the data sets' folders; None takes the environment variable
+            DETECTRON2_DATASETS, or `datasets` where that is not set.
+    """
+    if root is None:
+        root = os.environ.get("DETECTRON2_DATASETS") or "datasets"
+    for spec in SPECS.values():
+        for split in spec.splits:
+            _register(spec, split, root)
+
+
+def _register(spec: DatasetSpec, split: str, root: str) -> None:
+    name = f"{spec.name}_{split}"
+    # Both catalogs refuse a second entry or another value under a name that they know.
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+    if name in MetadataCatalog.list():
+        MetadataCatalog.remove(name)
+    DatasetCatalog.register(name, partial(load_split, spec, split, root))
+    MetadataCatalog.get(name).set(
+        stuff_classes=list(spec.classes),
+        stuff_colors=[list(color) for color in spec.palette],
+        ignore_label=spec.ignore_label,
+        mirror_pairs=list(spec.mirror_pairs),
+        prompts=[list(phrases) for phrases in spec.prompts],
+        evaluator_type="parsing",
+        spec_name=spec.name,
+        index_file=str(index_path(spec, split, root)),
+    )
+
+
+def index_path(spec: DatasetSpec, split: str, root: str | os.PathLike[str]) -> Path:
+    """Give the path of a split's index file, which may not exist."""
+    return Path(root) / spec.folder / f"{split}.json"
+
+
+def require_registered(name: str) -> None:
+    """Refuse a data set name that is not registered.
+
+    Raises:
+        InputError: names it and the registered parsing data sets.
+    """
+    if name not in DatasetCatalog.list():
+        known = [f"{spec.name}_{split}" for spec in SPECS.values() for split in spec.splits]
+        raise InputError(f"there is no data set {name!r}: take one of {', '.join(known)}")
+
+
+def load_registered(names: Sequence[str]) -> list[DatasetDict]:
+    """Load registered data sets, one after the other, as one list of dicts.
+
+    Raises:
+        InputError: a name is not registered, its files are not there, or its label list differs
+            from the first one's.
+    """
+    dicts: list[DatasetDict] = []
+    for name in names:
+        require_registered(name)
+        if MetadataCatalog.get(name).stuff_classes != MetadataCatalog.get(names[0]).stuff_classes:
+            raise InputError(
+                f"the data sets {names[0]} and {name} have different label lists: train on one of "
+                "them"
+            )
+        dicts.extend(DatasetCatalog.get(name))
+    return dicts
+
+
+def class_frequencies(name: str) -> list[float]:
+    """Give each class's share of a registered data set's labelled pixels.
+
+    Args:
+        name: such as `lip_train`.
+
+    Returns:
+        K numbers in class order that sum to 1.
+
+    Raises:
+        InputError: the data set is not registered, has no index, or its index counts no pixel.
+    """
+    require_registered(name)
+    metadata = MetadataCatalog.get(name)
+    index = read_index(metadata.index_file)
+    _check_labels(index, metadata.index_file, metadata.stuff_classes, metadata.ignore_label)
+    total = sum(index.pixel_counts)
+    if total == 0:
+        raise InputError(
+            f"the index file {metadata.index_file} counts no labelled pixel: write it again with "
+            "the data set's script in datasets/"
+        )
+    return [count / total for count in index.pixel_counts]
+
+
+def load_split(spec: DatasetSpec, split: str, root: str | os.PathLike[str]) -> list[DatasetDict]:
+    """List the images of one split: from its index where there is one, else from the folders.
+
+    Args:
+        spec: the data set.
+        split: one of its splits.
+        root: folder of the data sets' folders.
+
+    Returns:
+        One dict an image: 'file_name', 'image_id' (the file name without its ending), and, where
+        known, 'sem_seg_file_name' and the stored 'height' and 'width' in pixels.
+
+    Raises:
+        InputError: the folder or what belongs into it is missing, an index belongs to other
+            labels, or the split is empty.
+    """
+    folder = Path(root) / spec.folder
+    if not folder.is_dir():
+        raise InputError(f"the data set {spec.name} has no folder {folder}: {spec.remedy}")
+    path = index_path(spec, split, root)
+    if path.exists():
+        dicts = _from_index(spec, path)
+    else:
+        dicts = _from_tree(spec, folder, spec.layout[split], path)
+    if not dicts:
+        raise InputError(
+            f"the data set {spec.name}_{split} is empty: no image in {folder}; {spec.remedy}"
+        )
+    return dicts
+
+
+def _from_index(spec: DatasetSpec, path: Path) -> list[DatasetDict]:
+    index = read_index(path)
+    _check_labels(index, path, spec.classes, spec.ignore_label)
+    dicts = []
+    for record in index.records:
+        entry: DatasetDict = {
+            "file_name": os.path.join(index.image_root, record.image),
+            "image_id": os.path.splitext(record.image)[0],
+            "height": record.height,
+            "width": record.width,
+        }
+        if record.label:
+            entry["sem_seg_file_name"] = os.path.join(index.label_root, record.label)
+        dicts.append(entry)
+    return dicts
+
+
+def _check_labels(
+    index: DatasetIndex, path: str | os.PathLike[str], classes: Sequence[str], ignore_label: int
+) -> None:
+    if list(index.classes) != list(classes) or index.ignore_label != ignore_label:
+        raise InputError(
+            f"the index file {os.fspath(path)} has {len(index.classes)} classes "
+            f"({', '.join(index.classes)}; ignored: {index.ignore_label}) but its data set has "
+            f"{len(classes)} ({', '.join(classes)}; ignored: {ignore_label}): move that file away "
+            "and write it again with the data set's script in datasets/"
+        )
+
+
+def _from_tree(
+    spec: DatasetSpec, folder: Path, layout: SplitLayout, index: Path
+) -> list[DatasetDict]:
+    images = _require_folder(spec, folder, layout.image_dirs, index)
+    labels = _require_folder(spec, folder, layout.label_dirs, index)
+    image_names = _names_by_id(images, IMAGE_ENDINGS)
+    label_names = _names_by_id(labels, LABEL_ENDINGS)
+    ids = _read_ids(spec, folder, layout, index)
+    dicts = []
+    for image_id in sorted(image_names) if ids is None else ids:
+        for names, place, kind in (
+            (image_names, images, "image"),
+            (label_names, labels, "label map"),
+        ):
+            if image_id not in names:
+                raise InputError(
+                    f"the {kind} of {spec.name} image {image_id!r} is not in {place}: put it "
+                    "there or take the id out of the split"
+                )
+        dicts.append(
+            {
+                "file_name": str(images / image_names[image_id]),
+                "sem_seg_file_name": str(labels / label_names[image_id]),
+                "image_id": image_id,
+            }
+        )
+    return dicts
+
+
+def _require_folder(
+    spec: DatasetSpec, folder: Path, candidates: Sequence[str], index: Path
+) -> Path:
+    for candidate in candidates:
+        if (folder / candidate).is_dir():
+            return folder / candidate
+    raise InputError(
+        f"the data set {spec.name} has neither an index {index} nor one of the folders "
+        f"{', '.join(candidates)} in {folder}: {spec.remedy}"
+    )
+
+
+def _names_by_id(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
+    """Map file names without their ending to file names, in one pass over a folder."""
+    names = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            stem, ending = os.path.splitext(entry.name)
+            if ending.lower() in endings and not stem.startswith("."):
+                names[stem] = entry.name
+    return names
+
+
+def _read_ids(
+    spec: DatasetSpec, folder: Path, layout: SplitLayout, index: Path
+) -> list[str] | None:
+    """Read the split's ids; None where no list is there and none is needed."""
+    for candidate in layout.id_lists:
+        if (folder / candidate).is_file():
+            lines = (folder / candidate).read_text(encoding="utf-8").splitlines()
+            return [line.strip() for line in lines if line.strip()]
+    if not layout.shared:
+        return None
+    raise InputError(
+        f"the data set {spec.name} has neither an index {index} nor an id list "
+        f"{layout.id_lists[-1]} in {folder}, without which its splits cannot be told apart: "
+        f"{spec.remedy}"
+    )

@@ -1,0 +1,229 @@
+"""Batches for training and testing, reproducible whatever the number of workers and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from schnet.data.catalog import load_registered
+from schnet.data.mapper import TestMapper, TrainMapper
+from schnet.errors import InputError
+
+DatasetDict = dict[str, Any]
+Batch = list[DatasetDict]
+Draw = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _BadInput:
+    """What a worker sends in place of an item, since torch would wrap the error's one sentence."""
+
+    message: str
+
+
+class DrawSampler(Sampler[Draw]):
+    """Endless (draw index, image index) pairs; every image once an epoch, in a new order."""
+
+    def __init__(
+        self, size: int, seed: int, *, rank: int = 0, world_size: int = 1, start_draw: int = 0
+    ) -> None:
+        """Keep what the draws depend on.
+
+        Args:
+            size: number of images, >= 1.
+            seed: of the order; >= 0.
+            rank: this process; it takes the draws `start_draw + rank`, then every
+                `world_size`-th.
+            world_size: number of processes.
+            start_draw: number of draws that all processes together have taken before (iteration
+                times SOLVER.IMS_PER_BATCH).
+        """
+        self.size = size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.start_draw = start_draw
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Yield pairs without end, from the same start each time."""
+        draw = self.start_draw + self.rank
+        epoch, order = -1, np.empty(0, np.int64)
+        while True:
+            if draw // self.size != epoch:
+                epoch = draw // self.size
+                # The third number keeps this stream apart from the augmentation of draw `epoch`.
+                order = np.random.default_rng([self.seed, epoch, 1]).permutation(self.size)
+            yield draw, int(order[draw % self.size])
+            draw += self.world_size
+
+
+class MappedDraws(Dataset[DatasetDict | _BadInput]):
+    """Images mapped with the random numbers of their draw: `self[draw index, image index]`."""
+
+    def __init__(
+        self,
+        dicts: Sequence[DatasetDict],
+        mapper: Callable[[DatasetDict, np.random.Generator], DatasetDict],
+        seed: int,
+    ) -> None:
+        """Keep the data set, its mapper, and the seed (>= 0) of all augmentation."""
+        self.dicts = dicts
+        self.mapper = mapper
+        self.seed = seed
+
+    def __getitem__(self, draw: Draw) -> DatasetDict | _BadInput:
+        """Map one image; its random numbers come from (seed, draw index) alone."""
+        draw_index, image_index = draw
+        rng = np.random.default_rng([self.seed, draw_index])
+        try:
+            return self.mapper(self.dicts[image_index], rng)
+        except InputError as error:
+            return _BadInput(str(error))
+
+
+class MappedImages(Dataset[DatasetDict | _BadInput]):
+    """Images mapped without randomness, by position."""
+
+    def __init__(
+        self, dicts: Sequence[DatasetDict], mapper: Callable[[DatasetDict], DatasetDict]
+    ) -> None:
+        """Keep the data set and its mapper."""
+        self.dicts = dicts
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        """Give the number of images."""
+        return len(self.dicts)
+
+    def __getitem__(self, index: int) -> DatasetDict | _BadInput:
+        """Map one image."""
+        try:
+            return self.mapper(self.dicts[index])
+        except InputError as error:
+            return _BadInput(str(error))
+
+
+class CheckedLoader:
+    """The batches of a DataLoader; bad input met by a worker is raised here, as it was worded."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        """Keep the loader."""
+        self.loader = loader
+
+    def __len__(self) -> int:
+        """Give the number of batches of this process; a training loader has none."""
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield lists of mapped dicts.
+
+        Raises:
+            InputError: a file of the batch is missing, damaged or does not fit its data set.
+        """
+        for batch in self.loader:
+            for item in batch:
+                if isinstance(item, _BadInput):
+                    raise InputError(item.message)
+            yield batch
+
+
+def build_train_loader(cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
+    """Build the endless loader of this process's share of the training batches.
+
+    The batches of all processes together hold the same items for any number of processes and
+    workers, and go on where they were when `start_draw` says how far the run had come.
+
+    Args:
+        cfg: DATASETS.TRAIN, SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS, SEED and INPUT count.
+            A negative SEED draws one, the same for all processes.
+        start_draw: images that the run has taken before: iteration times IMS_PER_BATCH.
+
+    Returns:
+        Lists of IMS_PER_BATCH / processes dicts, as `TrainMapper` makes them.
+
+    Raises:
+        InputError: a data set is unknown, missing or empty, an image has no label map, or the
+            batch cannot be divided among the processes.
+    """
+    world_size = comm.get_world_size()
+    if cfg.SOLVER.IMS_PER_BATCH % world_size:
+        raise InputError(
+            f"config key SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: it must be a multiple "
+            f"of the {world_size} processes"
+        )
+    dicts = load_registered(cfg.DATASETS.TRAIN)
+    unlabelled = [entry["file_name"] for entry in dicts if "sem_seg_file_name" not in entry]
+    if unlabelled:
+        raise InputError(
+            f"{len(unlabelled)} images of {', '.join(cfg.DATASETS.TRAIN)} have no label map, the "
+            f"first is {unlabelled[0]}: training needs one for every image"
+        )
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    sampler = DrawSampler(
+        len(dicts), seed, rank=comm.get_rank(), world_size=world_size, start_draw=start_draw
+    )
+    return _build(
+        MappedDraws(dicts, TrainMapper(cfg), seed),
+        # torch's annotation knows integers only; any index that the data set takes will do.
+        BatchSampler(sampler, cfg.SOLVER.IMS_PER_BATCH // world_size, drop_last=True),  # type: ignore[arg-type]
+        cfg.DATALOADER.NUM_WORKERS,
+        keep_workers=True,
+    )
+
+
+def build_test_loader(cfg: CfgNode, name: str) -> CheckedLoader:
+    """Build the loader of this process's share of a test set; every image comes once.
+
+    Args:
+        cfg: TEST.BATCH_SIZE, DATALOADER.NUM_WORKERS and INPUT count.
+        name: a registered data set.
+
+    Returns:
+        Lists of at most TEST.BATCH_SIZE dicts, as `TestMapper` makes them, in the data set's
+        order; the processes' shares follow each other and differ by at most one image.
+
+    Raises:
+        InputError: the data set is unknown, missing or empty.
+    """
+    dicts = load_registered([name])
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+    share = range(len(dicts) * rank // world_size, len(dicts) * (rank + 1) // world_size)
+    return _build(
+        MappedImages(dicts, TestMapper(cfg)),
+        BatchSampler(share, cfg.TEST.BATCH_SIZE, drop_last=False),
+        cfg.DATALOADER.NUM_WORKERS,
+        # A test loader lives for one evaluation.
+        keep_workers=False,
+    )
+
+
+def _build(
+    dataset: Dataset[Any], batches: BatchSampler, num_workers: int, *, keep_workers: bool
+) -> CheckedLoader:
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_as_list,
+        worker_init_fn=_init_worker,
+        persistent_workers=keep_workers and num_workers > 0,
+    )
+    return CheckedLoader(loader)
+
+
+def _as_list(items: Batch) -> Batch:
+    return items
+
+
+def _init_worker(worker: int) -> None:
+    """Keep a worker to one core; forked threads of OpenCV's would hang besides."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,229 @@
+"""From a data set's dict to what the model takes: `TrainMapper` with augmentation, `TestMapper`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+
+from schnet.data.augmentation import (
+    ColorJitter,
+    RandomCrop,
+    fit_scale,
+    mirror_table,
+    resize_image,
+)
+from schnet.data.catalog import require_registered
+from schnet.data.reading import (
+    EncodedImage,
+    UInt8Array,
+    check_same_size,
+    open_image,
+    read_label,
+)
+from schnet.errors import InputError
+
+DatasetDict = dict[str, Any]
+
+
+class TrainMapper:
+    """Reads an image and its label map and augments both with one draw of random numbers."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        crop: RandomCrop,
+        jitter: ColorJitter,
+        mirror_pairs: Sequence[tuple[int, int]],
+        num_classes: int,
+        ignore_label: int,
+        pad_color: tuple[int, int, int],
+    ) -> None:
+        """Keep the augmentations.
+
+        Args:
+            crop: scale, crop and mirroring.
+            jitter: colour jitter; padding is not jittered.
+            mirror_pairs: label values that change places when an image is mirrored.
+            num_classes: K; label maps hold 0..K-1 or `ignore_label`.
+            ignore_label: value of the padding in label maps.
+            pad_color: RGB of the padding in images, 0..255.
+        """
+        self.crop = crop
+        self.jitter = jitter
+        self.mirror_table = mirror_table(mirror_pairs)
+        self.num_classes = num_classes
+        self.ignore_label = ignore_label
+        self.pad_color = pad_color
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Read INPUT, MODEL.PIXEL_MEAN and the metadata of the first of DATASETS.TRAIN.
+
+        Raises:
+            InputError: that data set is not registered.
+        """
+        require_registered(cfg.DATASETS.TRAIN[0])
+        metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+        jitter = cfg.INPUT.COLOR_JITTER
+        height, width = cfg.INPUT.SIZE
+        low, high = cfg.INPUT.SCALE_RANGE
+        return {
+            "crop": RandomCrop((height, width), (low, high), cfg.INPUT.FLIP_PROB),
+            "jitter": ColorJitter(
+                brightness=jitter.BRIGHTNESS,
+                contrast=jitter.CONTRAST,
+                saturation=jitter.SATURATION,
+                hue=jitter.HUE,
+            ),
+            "mirror_pairs": metadata.mirror_pairs,
+            "num_classes": len(metadata.stuff_classes),
+            "ignore_label": metadata.ignore_label,
+            "pad_color": tuple(round(value) for value in cfg.MODEL.PIXEL_MEAN),
+        }
+
+    def __call__(self, dataset_dict: DatasetDict, rng: np.random.Generator) -> DatasetDict:
+        """Map one image.
+
+        Args:
+            dataset_dict: as `schnet.data.catalog.load_split` gives it.
+            rng: source of every random number.
+
+        Returns:
+            'image' uint8 (3, h, w) RGB and 'sem_seg' int64 (h, w) of INPUT.SIZE; 'file_name',
+            'image_id', and 'height', 'width' of the stored image.
+
+        Raises:
+            InputError: a file is missing or damaged, the sizes of image, label map and index
+                differ, the image has no label map, or it holds a value outside the range.
+        """
+        encoded = open_image(dataset_dict["file_name"])
+        label = self._read_label(dataset_dict, encoded)
+        geometry = self.crop.draw(label.shape, rng)
+        reduction = geometry.reduction if encoded.reducible else 1
+        cut = geometry.cut_image(encoded.decode(reduction), reduction)
+        image = geometry.place(self.jitter(cut, rng), self.pad_color)
+        sem_seg = geometry.place(geometry.cut_label(label), self.ignore_label)
+        if geometry.mirror:
+            sem_seg = self.mirror_table[sem_seg]
+        return {
+            "image": _as_tensor(image),
+            "sem_seg": torch.from_numpy(sem_seg.astype(np.int64)),
+            **_identity(dataset_dict, encoded),
+        }
+
+    def _read_label(self, dataset_dict: DatasetDict, encoded: EncodedImage) -> UInt8Array:
+        _check_recorded_size(dataset_dict, encoded)
+        path = dataset_dict.get("sem_seg_file_name")
+        if path is None:
+            raise InputError(
+                f"the image {encoded.path} has no label map: training needs one for every image"
+            )
+        label = read_label(path, self.num_classes, self.ignore_label)
+        check_same_size((encoded.height, encoded.width), label, encoded.path, path)
+        return label
+
+
+class TestMapper:
+    """Reads an image and fits it into a box; nothing is cropped, padded or random."""
+
+    # Its name begins as a test class's does; it is none.
+    __test__ = False
+
+    @configurable
+    def __init__(self, *, box: tuple[int, int]) -> None:
+        """Keep the box, height and width in pixels, that every image is fitted into."""
+        self.box = box
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Read INPUT.SIZE_TEST, or INPUT.SIZE where that is [0, 0].
+
+        Raises:
+            InputError: only one of the two sides is 0.
+        """
+        height, width = cfg.INPUT.SIZE_TEST if any(cfg.INPUT.SIZE_TEST) else cfg.INPUT.SIZE
+        if not (height and width):
+            raise InputError(
+                f"config key INPUT.SIZE_TEST is {[height, width]}: give both sides, or [0, 0] for "
+                "INPUT.SIZE"
+            )
+        return {"box": (height, width)}
+
+    def __call__(self, dataset_dict: DatasetDict) -> DatasetDict:
+        """Map one image.
+
+        Args:
+            dataset_dict: as `schnet.data.catalog.load_split` gives it.
+
+        Returns:
+            'image' uint8 (3, h, w) RGB, fitted into the box with its aspect kept; 'height' and
+            'width' of the stored image; 'file_name', 'image_id', and 'sem_seg_file_name' where
+            the image has a label map.
+
+        Raises:
+            InputError: the file is missing or damaged, or its size is not the index's.
+        """
+        encoded = open_image(dataset_dict["file_name"])
+        _check_recorded_size(dataset_dict, encoded)
+        mapped = {**self.from_array(encoded.decode()), **_identity(dataset_dict, encoded)}
+        if "sem_seg_file_name" in dataset_dict:
+            mapped["sem_seg_file_name"] = dataset_dict["sem_seg_file_name"]
+        return mapped
+
+    def from_array(self, image: UInt8Array) -> DatasetDict:
+        """Map an image that is in memory.
+
+        Args:
+            image: uint8 (H, W, 3), RGB.
+
+        Returns:
+            'image' uint8 (3, h, w), fitted into the box; 'height' H and 'width' W.
+        """
+        height, width = image.shape[:2]
+        size = fitted_size((height, width), self.box)
+        return {"image": _as_tensor(resize_image(image, size)), "height": height, "width": width}
+
+
+def fitted_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    """Give the size that an image of a size has when fitted into a box.
+
+    Args:
+        size: height and width of the image.
+        box: height and width of the box; one of them is filled, also where the image is smaller.
+
+    Returns:
+        Height and width, aspect kept to the nearest pixel, each at least 1.
+    """
+    scale = fit_scale(size, box)
+    height, width = (min(b, max(1, round(s * scale))) for s, b in zip(size, box, strict=True))
+    return height, width
+
+
+def _check_recorded_size(dataset_dict: DatasetDict, encoded: EncodedImage) -> None:
+    height = dataset_dict.get("height", encoded.height)
+    width = dataset_dict.get("width", encoded.width)
+    if (height, width) != (encoded.height, encoded.width):
+        raise InputError(
+            f"the image {encoded.path} is {encoded.width}x{encoded.height} pixels (width x "
+            f"height) but its index says {width}x{height}: write the index again with the data "
+            "set's script in datasets/"
+        )
+
+
+def _identity(dataset_dict: DatasetDict, encoded: EncodedImage) -> DatasetDict:
+    return {
+        "file_name": dataset_dict["file_name"],
+        "image_id": dataset_dict["image_id"],
+        "height": encoded.height,
+        "width": encoded.width,
+    }
+
+
+def _as_tensor(image: UInt8Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,198 @@
+"""What each data set is: labels, and where its official download puts images and label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schnet.data.labels import (
+    ATR_LABELS,
+    ATR_MIRROR_PAIRS,
+    CCP_LABELS,
+    CIHP_CLASSES,
+    IGNORE_LABEL,
+    LIP_CLASSES,
+    LIP_MIRROR_PAIRS,
+    LIP_PALETTE,
+    PHRASES,
+    PPP_LABELS,
+    Color,
+)
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class SplitLayout:
+    """Where one split's files may lie, each a list of candidates below the data set's folder.
+
+    The first candidate that exists is taken.
+
+    Attributes:
+        image_dirs: folders of the photos.
+        label_dirs: folders of the index PNGs.
+        id_lists: text files with one image id (file name without ending) a line.
+        shared: the split shares its folders with the other one, so that only an id list can tell
+            them apart and 'all images' would train on the validation set.
+    """
+
+    image_dirs: tuple[str, ...]
+    label_dirs: tuple[str, ...]
+    id_lists: tuple[str, ...]
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One data set.
+
+    Attributes:
+        name: name that `<name>_<split>` is registered under.
+        folder: its folder below the root.
+        classes: class names; their position is their label value.
+        palette: one (red, green, blue) in 0..255 a class.
+        mirror_pairs: label values that change places when an image is mirrored.
+        prompts: one or more noun phrases a class, for CLIP.
+        layout: where each split's files lie.
+        remedy: what to do when the files are not there, as the end of a sentence.
+        ignore_label: label value that no class has and no metric counts.
+    """
+
+    name: str
+    folder: str
+    classes: tuple[str, ...]
+    palette: tuple[Color, ...]
+    mirror_pairs: tuple[tuple[int, int], ...]
+    prompts: tuple[tuple[str, ...], ...]
+    layout: dict[str, SplitLayout]
+    remedy: str
+    ignore_label: int = IGNORE_LABEL
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, training first."""
+        return tuple(self.layout)
+
+
+def _nested(prefixes: Sequence[str], path: str) -> tuple[str, ...]:
+    """Candidates for a path that archives unpack below any of the prefixes, or below none."""
+    return (*(f"{prefix}/{path}" for prefix in prefixes), path)
+
+
+def _lip_layout() -> dict[str, SplitLayout]:
+    photos = ("TrainVal_images/TrainVal_images", "TrainVal_images")
+    labels = (
+        "TrainVal_parsing_annotations/TrainVal_parsing_annotations",
+        "TrainVal_parsing_annotations",
+    )
+    return {
+        split: SplitLayout(
+            image_dirs=_nested(photos, f"{split}_images"),
+            label_dirs=_nested(labels, f"{split}_segmentations"),
+            id_lists=_nested((*photos, *labels), f"{split}_id.txt"),
+        )
+        for split in SPLITS
+    }
+
+
+def _cihp_layout() -> dict[str, SplitLayout]:
+    archive = "instance-level_human_parsing"
+    prefixes = (f"{archive}/{archive}", archive)
+    layout = {}
+    for split, folder in (("train", "Training"), ("val", "Validation")):
+        ids = f"{split}_id.txt"
+        layout[split] = SplitLayout(
+            image_dirs=_nested(prefixes, f"{folder}/Images"),
+            # Not `Categories`: those are colours for people to look at.
+            label_dirs=_nested(prefixes, f"{folder}/Category_ids"),
+            id_lists=(*_nested(prefixes, f"{folder}/{ids}"), *_nested(prefixes, ids)),
+        )
+    return layout
+
+
+def _shared_layout(
+    prefixes: Sequence[str], image_dir: str, label_dirs: tuple[str, ...]
+) -> dict[str, SplitLayout]:
+    return {
+        split: SplitLayout(
+            image_dirs=_nested(prefixes, image_dir),
+            label_dirs=label_dirs,
+            id_lists=_nested(prefixes, f"{split}_id.txt"),
+            shared=True,
+        )
+        for split in SPLITS
+    }
+
+
+def _phrases(classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    return tuple(PHRASES[name.lower()] for name in classes)
+
+
+def _lip_like(
+    name: str, classes: tuple[str, ...], layout: dict[str, SplitLayout], remedy: str
+) -> DatasetSpec:
+    return DatasetSpec(
+        name=name,
+        folder=name,
+        classes=classes,
+        palette=LIP_PALETTE,
+        mirror_pairs=LIP_MIRROR_PAIRS,
+        prompts=_phrases(classes),
+        layout=layout,
+        remedy=remedy,
+    )
+
+
+def _colored(
+    name: str,
+    labels: dict[str, Color],
+    layout: dict[str, SplitLayout],
+    remedy: str,
+    mirror_pairs: tuple[tuple[int, int], ...] = (),
+) -> DatasetSpec:
+    return DatasetSpec(
+        name=name,
+        folder=name,
+        classes=tuple(labels),
+        palette=tuple(labels.values()),
+        mirror_pairs=mirror_pairs,
+        prompts=_phrases(tuple(labels)),
+        layout=layout,
+        remedy=remedy,
+    )
+
+
+_UNPACK = "unpack the official download there, as datasets/README.md shows"
+
+SPECS: dict[str, DatasetSpec] = {
+    spec.name: spec
+    for spec in (
+        _lip_like("lip", LIP_CLASSES, _lip_layout(), _UNPACK),
+        _lip_like("cihp", CIHP_CLASSES, _cihp_layout(), _UNPACK),
+        # PPP's and CCP's own annotations are .mat files: label maps come from our scripts only,
+        # because the PNGs that others hand out may have another label order.
+        _colored(
+            "ppp",
+            PPP_LABELS,
+            _shared_layout(("VOCdevkit/VOC2010", "VOC2010"), "JPEGImages", ("labels",)),
+            "put its index PNGs and id lists there, as datasets/README.md shows",
+        ),
+        _colored(
+            "atr",
+            ATR_LABELS,
+            _shared_layout(
+                ("humanparsing",), "JPEGImages", _nested(("humanparsing",), "SegmentationClassAug")
+            ),
+            f"{_UNPACK}, with its id lists",
+            ATR_MIRROR_PAIRS,
+        ),
+        _colored(
+            "ccp",
+            CCP_LABELS,
+            _shared_layout((), "photos", ("labels",)),
+            "run datasets/prepare_ccp.py",
+        ),
+        _lip_like("dolls", LIP_CLASSES, _lip_layout(), "run datasets/make_paper_dolls.py"),
+    )
+}
+"""Every data set that `register_datasets` knows, by name."""

@@ -1,0 +1,1 @@
+"""Training and evaluation runs: processes, trainer, optimizer and hooks."""

@@ -1,0 +1,218 @@
+"""The training run: model, optimizer, loaders, hooks, and the loop over the steps."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
+from detectron2.engine.train_loop import HookBase, TrainerBase
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventStorage,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
+from torch import nn
+
+import schnet.modeling  # noqa: F401  registers the architectures
+from schnet.checkpoint import ParsingCheckpointer, latest_checkpoint, load_model_weights
+from schnet.data.loader import CheckedLoader, build_test_loader, build_train_loader
+from schnet.engine.hooks import BestCheckpointHook, CheckpointHook, EvaluationHook, Results
+from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
+from schnet.engine.step import StepTrainer
+from schnet.engine.summary import parameter_table
+from schnet.errors import InputError
+from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
+
+logger = logging.getLogger(__name__)
+
+WRITE_PERIOD = 20
+METRICS_FILE = "metrics.json"
+
+
+class ParsingTrainer(DefaultTrainer):
+    """Detectron2's trainer with SCHNet's parts.
+
+    Call `resume_or_load`, then `train`. A run that is resumed goes on as if it had not stopped:
+    weights, optimizer, schedule, order and augmentation of the images, best value.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Build everything but the training loader, which `train` builds.
+
+        Args:
+            cfg: the run's config; its seed is not negative.
+        """
+        # Not DefaultTrainer's: it wraps for CUDA only, starts the loader before the iteration is
+        # known, and makes a checkpointer that leaves the optimizer out (0.6).
+        TrainerBase.__init__(self)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        on_gpu = next(model.parameters()).device.type == "cuda"
+        clip, amp = cfg.SOLVER.CLIP_GRADIENTS, cfg.SOLVER.AMP
+        self._trainer = StepTrainer(
+            create_ddp_model(
+                model,
+                broadcast_buffers=False,
+                device_ids=[comm.get_local_rank()] if on_gpu else None,
+            ),
+            optimizer,
+            clip_norm=clip.CLIP_VALUE if clip.ENABLED else None,
+            autocast_dtype=getattr(torch, amp.DTYPE) if amp.ENABLED else None,
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = ParsingCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            optimizer=optimizer,
+            scheduler=self.scheduler,
+            trainer=weakref.proxy(self),
+        )
+        self._evaluation = EvaluationHook(cfg.TEST.EVAL_PERIOD, self._evaluate)
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue from the newest checkpoint of OUTPUT_DIR, or start from MODEL.WEIGHTS.
+
+        Raises:
+            InputError: the checkpoint or the weights cannot be used.
+        """
+        if not resume:
+            if self.cfg.MODEL.WEIGHTS:
+                load_model_weights(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
+            return
+        path = latest_checkpoint(self.cfg.OUTPUT_DIR)
+        if path is None:
+            raise InputError(
+                f"OUTPUT_DIR {self.cfg.OUTPUT_DIR} holds no checkpoint to resume from: start "
+                "without --resume"
+            )
+        self.start_iter = self.checkpointer.load(str(path))["iteration"] + 1
+
+    def train(self) -> Results:
+        """Run all iterations that are left.
+
+        Returns:
+            The latest evaluation's results; empty on other processes than the main one.
+
+        Raises:
+            InputError: bad input was met; raised as it is, without a traceback in the log.
+        """
+        logger.info("training iterations %d to %d", self.start_iter, self.max_iter)
+        self._trainer.use_loader(
+            self.build_train_loader(self.cfg, self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH)
+        )
+        self.iter = self.start_iter
+        with EventStorage(self.start_iter) as self.storage:
+            self.before_train()
+            try:
+                self._run_steps()
+            except InputError:
+                raise
+            except Exception:
+                logger.exception("training stopped at iteration %d", self.iter)
+                raise
+            finally:
+                self.after_train()
+        return self._evaluation.results
+
+    def _run_steps(self) -> None:
+        for iteration in range(self.start_iter, self.max_iter):
+            self.iter = iteration
+            self.before_step()
+            self.run_step()
+            self.after_step()
+        # Hooks tell a finished run by this.
+        self.iter = max(self.max_iter, self.start_iter)
+
+    def build_hooks(self) -> list[HookBase]:
+        """Timer, schedule, evaluation, best and periodic checkpoints, writers; in this order."""
+        solver = self.cfg.SOLVER
+        chosen: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler(), self._evaluation]
+        if comm.is_main_process():
+            chosen += [
+                BestCheckpointHook(self._evaluation, self.checkpointer, self.cfg.TEST.BEST_METRIC),
+                CheckpointHook(
+                    self.checkpointer, solver.CHECKPOINT_PERIOD, solver.KEEP_CHECKPOINTS
+                ),
+                hooks.PeriodicWriter(self.build_writers(), period=WRITE_PERIOD),
+            ]
+        return chosen
+
+    def build_writers(self) -> list[EventWriter]:
+        """Terminal and log, `metrics.json`, and TensorBoard."""
+        folder = self.cfg.OUTPUT_DIR
+        os.makedirs(folder, exist_ok=True)
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(os.path.join(folder, METRICS_FILE)),
+            TensorboardXWriter(folder),
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the hooks, by the name of their class."""
+        states = {type(hook).__qualname__: hook.state_dict() for hook in self._own_hooks()}
+        return {"hooks": {name: state for name, state in states.items() if state}}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore the hooks' states; hooks that are not on this process have none."""
+        for hook in self._own_hooks():
+            state = state_dict["hooks"].get(type(hook).__qualname__)
+            if state:
+                hook.load_state_dict(state)
+
+    def _own_hooks(self) -> list[HookBase]:
+        # The schedule's state is saved beside the optimizer's, not by its hook as well.
+        return [h for h in self._hooks if isinstance(h, EvaluationHook | BestCheckpointHook)]
+
+    def _evaluate(self) -> Results:
+        """Evaluate the model itself: the wrapper's forward belongs to training."""
+        return dict(self.test(self.cfg, self.checkpointer.model))
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Build the model and log once which of its parameters train."""
+        model = build_model(cfg)
+        logger.info("parameters:\n%s", parameter_table(model))
+        logger.debug("model:\n%s", model)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """Build AdamW; see `schnet.engine.optimizer`."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(
+        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Build the schedule; see `schnet.engine.optimizer`."""
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
+        """Build the endless loader, from the draw that a resumed run has come to."""
+        return build_train_loader(cfg, start_draw)
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> CheckedLoader:
+        """Build the loader of a test set."""
+        return build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> ParsingEvaluator:
+        """Build the evaluator, which writes below OUTPUT_DIR/inference."""
+        return build_evaluator(cfg, dataset_name)

@@ -1,0 +1,1 @@
+"""How good a parsing is: confusion matrix, metrics, and the evaluator that streams a split."""

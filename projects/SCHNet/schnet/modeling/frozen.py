@@ -1,0 +1,53 @@
+"""Freezing: modules that neither train nor change, whatever their parents do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+RANDOM_BASE_SEED = 0
+
+
+class FreezableModule(nn.Module):
+    """A module that can be frozen for good: no gradients, and eval mode even under `.train()`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_frozen = False
+
+    def freeze(self) -> None:
+        """Exclude all parameters from training and pin the module and its children to eval."""
+        self.is_frozen = True
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> FreezableModule:
+        """Set the mode of the module and its children; a frozen one stays in eval."""
+        super().train(mode and not self.is_frozen)
+        return self
+
+
+@contextlib.contextmanager
+def fixed_initialisation() -> Iterator[None]:
+    """Draw a random base's weights from a fixed seed, and leave the caller's generator alone.
+
+    A random base that is frozen is not worth a file of its own: building it again must give the
+    same weights, whatever the run's seed and whatever was built before.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_BASE_SEED)
+        yield
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """Number of trained and of frozen parameter elements of a module.
+
+    Returns:
+        (trained, frozen), the numbers of scalars in parameters with and without gradient.
+    """
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in module.parameters() if not p.requires_grad)
+    return trained, frozen

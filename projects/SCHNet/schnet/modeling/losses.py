@@ -1,0 +1,137 @@
+"""The segmentation losses: cross-entropy and Lovasz-softmax, each per image, then averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+MAX_CLASS_WEIGHT = 10.0
+
+
+def sqrt_inverse_weights(frequencies: Sequence[float]) -> list[float]:
+    """Class weights 1/sqrt(frequency), scaled so that an average pixel weighs 1.
+
+    Args:
+        frequencies: each class's share of the labelled pixels; they add up to 1.
+
+    Returns:
+        One weight a class, at most `MAX_CLASS_WEIGHT` so that a class of a handful of pixels
+        cannot rule the gradient; a class without pixels gets the largest weight of the others.
+    """
+    raw = [f**-0.5 if f > 0 else 0.0 for f in frequencies]
+    raw = [w if w > 0 else max(raw) for w in raw]
+    mean = sum(f * w for f, w in zip(frequencies, raw, strict=True))
+    return [min(w / mean, MAX_CLASS_WEIGHT) for w in raw]
+
+
+def cross_entropy_per_image(
+    logits: torch.Tensor, labels: torch.Tensor, ignore_label: int, weight: torch.Tensor | None
+) -> torch.Tensor:
+    """Mean (weighted) cross-entropy over each image's labelled pixels.
+
+    Args:
+        logits: shape (B, K, N).
+        labels: shape (B, N), int64, values 0..K-1 or `ignore_label`.
+        ignore_label: label that does not count.
+        weight: class weights (K,), or None for 1 each.
+
+    Returns:
+        Shape (B,); 0 for an image without labelled pixels.
+    """
+    pixels = F.cross_entropy(
+        logits, labels, weight=weight, ignore_index=ignore_label, reduction="none"
+    )
+    return pixels.sum(dim=1) / (labels != ignore_label).sum(dim=1).clamp(min=1)
+
+
+def lovasz_softmax(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Lovasz-softmax loss of one image over the classes that it shows (Berman et al., CVPR 2018).
+
+    Args:
+        probabilities: shape (K, N), one column a labelled pixel.
+        labels: shape (N,), int64, values 0..K-1; at least one pixel.
+
+    Returns:
+        Scalar in [0, 1]: the mean over the classes in `labels` of the Jaccard loss's extension.
+    """
+    present = labels.unique()
+    truth = (labels[None] == present[:, None]).to(probabilities.dtype)
+    errors = (truth - probabilities[present]).abs()
+    errors, order = errors.sort(dim=1, descending=True)
+    sorted_truth = truth.gather(1, order)
+    positives = sorted_truth.sum(dim=1, keepdim=True)
+    intersection = positives - sorted_truth.cumsum(dim=1)
+    union = positives + (1 - sorted_truth).cumsum(dim=1)
+    jaccard = 1 - intersection / union
+    gradient = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], dim=1)
+    return (errors * gradient).sum(dim=1).mean()
+
+
+class SegmentationLoss(nn.Module):
+    """Cross-entropy plus Lovasz-softmax, in fp32, per image and then averaged over the images.
+
+    Averaging per image first makes the gradient of a batch the mean of its halves' gradients, so
+    that two processes with half the batch each train like one with all of it.
+
+    Args:
+        ce_weight: factor of the cross-entropy term.
+        lovasz_weight: factor of the Lovasz-softmax term; 0 leaves it out.
+        ignore_label: label that does not count.
+        class_weights: weights of the classes in the cross-entropy, or None.
+        stride: every stride-th row and column is looked at.
+    """
+
+    def __init__(
+        self,
+        *,
+        ce_weight: float,
+        lovasz_weight: float,
+        ignore_label: int,
+        class_weights: Sequence[float] | None,
+        stride: int,
+    ) -> None:
+        super().__init__()
+        self.ce_weight = ce_weight
+        self.lovasz_weight = lovasz_weight
+        self.ignore_label = ignore_label
+        self.stride = stride
+        weight = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weight, persistent=False)
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Losses of a batch.
+
+        Args:
+            logits: shape (B, K, H, W), any floating type.
+            labels: shape (B, H, W), int64, values 0..K-1 or the ignore label.
+
+        Returns:
+            `loss_ce` and `loss_lovasz`, fp32 scalars, those whose factor is not 0.
+        """
+        s = self.stride
+        with torch.autocast(logits.device.type, enabled=False):
+            flat = logits[:, :, ::s, ::s].flatten(2).float()
+            truth = labels[:, ::s, ::s].flatten(1)
+            losses = {}
+            if self.ce_weight > 0:
+                per_image = cross_entropy_per_image(
+                    flat, truth, self.ignore_label, self.class_weights
+                )
+                losses["loss_ce"] = self.ce_weight * per_image.mean()
+            if self.lovasz_weight > 0:
+                losses["loss_lovasz"] = self.lovasz_weight * self._lovasz(flat, truth)
+        return losses
+
+    def _lovasz(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        # An image without labelled pixels adds 0, through the graph, so that every process of a
+        # distributed run has the same gradients to exchange.
+        total = logits.sum() * 0
+        for image_logits, image_labels in zip(logits, labels, strict=True):
+            valid = image_labels != self.ignore_label
+            if valid.any():
+                probabilities = image_logits[:, valid].softmax(dim=0)
+                total = total + lovasz_softmax(probabilities, image_labels[valid])
+        return total / len(labels)

@@ -1,0 +1,179 @@
+"""SCHNet: images in, label logits out; SAM, CLIP and the head put together (Figure 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    SEM_SEG_HEADS_REGISTRY,
+    Backbone,
+    build_backbone,
+)
+from torch import nn
+
+from schnet.errors import InputError
+from schnet.modeling.clip import ClipEncoder, build_clip_encoder
+from schnet.modeling.head import SRMHead
+from schnet.modeling.losses import sqrt_inverse_weights
+from schnet.modeling.sam import pad_to_multiple
+
+SIDE_MULTIPLE = 16
+
+
+@META_ARCH_REGISTRY.register()
+class SCHNet(nn.Module):
+    """SAM marries CLIP: a frozen SAM tuned by FTM, strengthened at five points by SRM, and a head.
+
+    Args:
+        backbone: SamBackbone, or another backbone for a baseline.
+        clip: the frozen CLIP of the label list, or None where neither SRM nor the text classifier
+            is on.
+        sem_seg_head: SRM, decoder, classifier and losses.
+        pixel_mean: mean of the backbone's normalisation, RGB, 0..255.
+        pixel_std: standard deviation, likewise.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        clip: ClipEncoder | None,
+        sem_seg_head: SRMHead,
+        pixel_mean: tuple[float, ...],
+        pixel_std: tuple[float, ...],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.clip = clip
+        self.sem_seg_head = sem_seg_head
+        mean = torch.tensor(pixel_mean).view(3, 1, 1)
+        self.register_buffer("pixel_mean", mean, persistent=False)
+        std = torch.tensor(pixel_std).view(3, 1, 1)
+        self.register_buffer("pixel_std", std, persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Build the parts; the part prompts and class frequencies come from the metadata.
+
+        Raises:
+            InputError: the data set is not registered, or weights are not to be had.
+        """
+        metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+        backbone = build_backbone(cfg)
+        clip = None
+        if cfg.MODEL.SRM.ENABLED or cfg.MODEL.SEM_SEG_HEAD.CLASSIFIER == "text":
+            prompts = metadata.get("prompts", None)
+            if prompts is None:
+                raise InputError(
+                    f"data set {cfg.DATASETS.TRAIN[0]!r} has no prompts for CLIP: register it "
+                    "with schnet.data.register_datasets, or correct DATASETS.TRAIN"
+                )
+            clip = build_clip_encoder(cfg, prompts)
+        weights = None
+        frequencies = metadata.get("class_frequencies", None)
+        if cfg.MODEL.LOSS.CLASS_WEIGHTS == "sqrt_inverse" and frequencies is not None:
+            weights = sqrt_inverse_weights(frequencies)
+        head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(
+            cfg,
+            backbone.output_shape(),
+            clip_channels=clip.map_channels if clip else None,
+            embed_dim=clip.embed_dim if clip else None,
+            class_weights=weights,
+        )
+        return {
+            "backbone": backbone,
+            "clip": clip,
+            "sem_seg_head": head,
+            "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's parameters."""
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> Any:
+        """Train on, or parse, a batch.
+
+        Images of different sizes are run apart, so that none sees another's padding.
+
+        Args:
+            batched_inputs: one dict an image: `image` (3, H, W), RGB, 0..255; in training
+                `sem_seg` (H, W), int64; otherwise `height` and `width` of the result in pixels,
+                the image's own where they are missing.
+
+        Returns:
+            In training the losses, fp32 scalars by name. Otherwise one dict an image, in order,
+            with `sem_seg`: logits (K, height, width), fp32.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for number, entry in enumerate(batched_inputs):
+            groups.setdefault(tuple(entry["image"].shape), []).append(number)
+        parts = [[batched_inputs[i] for i in members] for members in groups.values()]
+        if self.training:
+            return self._losses(parts)
+        results: list[dict[str, torch.Tensor]] = [{} for _ in batched_inputs]
+        for members, part in zip(groups.values(), parts, strict=True):
+            for number, result in zip(members, self._parse(part), strict=True):
+                results[number] = result
+        return results
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of images of one size.
+
+        Args:
+            images: RGB, 0..255, shape (B, 3, H, W), floating type, any H and W.
+
+        Returns:
+            Shape (B, K, ceil(H/16)*4, ceil(W/16)*4): stride 4 of the padded images.
+        """
+        # Padding after normalisation is padding with the mean before it; done once here, SAM,
+        # CLIP and the stem look at the same picture and stay aligned.
+        x = pad_to_multiple(images - self.pixel_mean, SIDE_MULTIPLE)
+        padded, x = x + self.pixel_mean, x / self.pixel_std
+        if self.sem_seg_head.srm is None:
+            features = self.backbone(x)
+        else:
+            seen = self.clip(padded)
+            refine = self.sem_seg_head.refiner(
+                seen.maps, seen.cls, self.clip.text_features, self.clip.logit_scale
+            )
+            features = self.backbone(x, refine)
+        text = None if self.clip is None else self.clip.text_features
+        return self.sem_seg_head(features, x, text)
+
+    def _full_resolution(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.predict(images)
+        size = tuple(-(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE for side in images.shape[-2:])
+        logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+        return logits[..., : images.shape[-2], : images.shape[-1]]
+
+    def _stack(self, part: list[dict[str, Any]]) -> torch.Tensor:
+        return torch.stack([entry["image"].to(self.device) for entry in part]).float()
+
+    def _losses(self, parts: list[list[dict[str, Any]]]) -> dict[str, torch.Tensor]:
+        total = sum(len(part) for part in parts)
+        losses: dict[str, torch.Tensor] = {}
+        for part in parts:
+            labels = torch.stack([entry["sem_seg"].to(self.device) for entry in part])
+            logits = self._full_resolution(self._stack(part))
+            for name, value in self.sem_seg_head.loss(logits, labels).items():
+                losses[name] = losses.get(name, 0) + value * (len(part) / total)
+        return losses
+
+    def _parse(self, part: list[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
+        logits = self._full_resolution(self._stack(part))
+        results = []
+        for entry, own in zip(part, logits, strict=True):
+            size = (entry.get("height", own.shape[-2]), entry.get("width", own.shape[-1]))
+            if size != tuple(own.shape[-2:]):
+                own = F.interpolate(own[None], size=size, mode="bilinear", align_corners=False)[0]
+            results.append({"sem_seg": own})
+        return results

@@ -1,0 +1,172 @@
+"""SAM's image encoder without its neck, from segment_anything's own classes, at any input size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling.image_encoder import Attention, Block, PatchEmbed, get_rel_pos
+from torch import nn
+
+from schnet.checkpoint import read_state_dict
+from schnet.errors import InputError
+from schnet.modeling.frozen import FreezableModule, fixed_initialisation
+
+PATCH_SIZE = 16
+PREFIX = "image_encoder."
+
+
+@dataclass(frozen=True)
+class SamVariant:
+    """Size of one of SAM's image encoders.
+
+    Attributes:
+        dim: C, width of the tokens.
+        depth: number of transformer layers.
+        num_heads: attention heads.
+        global_layers: layers with attention over the whole grid; each ends a stage.
+        image_size: side in pixels that the position tables are for.
+        window_size: side in tokens of the other layers' windows.
+    """
+
+    dim: int
+    depth: int
+    num_heads: int
+    global_layers: tuple[int, ...]
+    image_size: int = 1024
+    window_size: int = 14
+
+
+SAM_VARIANTS = {
+    "vit_b": SamVariant(768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": SamVariant(1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": SamVariant(1280, 32, 16, (7, 15, 23, 31)),
+    # Ours, for two CPU cores and for tests: every part of the real ones, in small.
+    "tiny": SamVariant(128, 8, 4, (1, 3, 5, 7), image_size=256, window_size=8),
+}
+
+
+class SamAttention(Attention):
+    """segment_anything's attention with its decomposed positions as the bias of fused attention."""
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the optimizer must not shrink."""
+        return {"rel_pos_h", "rel_pos_w"}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend within each of B grids: (B, h, w, C) to (B, h, w, C)."""
+        batch, height, width, dim = x.shape
+        qkv = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        attended = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=self._position_bias(q, height, width)
+        )
+        return self.proj(attended.transpose(1, 2).reshape(batch, height, width, dim))
+
+    def _position_bias(self, q: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        # get_rel_pos resizes a table only where it does not fit the grid: never in a window.
+        table_h = get_rel_pos(height, height, self.rel_pos_h).to(q.dtype)
+        table_w = get_rel_pos(width, width, self.rel_pos_w).to(q.dtype)
+        grid = q.unflatten(2, (height, width))
+        bias_h = torch.einsum("bnhwc,hkc->bnhwk", grid, table_h)
+        bias_w = torch.einsum("bnhwc,wkc->bnhwk", grid, table_w)
+        bias = bias_h[..., :, None] + bias_w[..., None, :]
+        return bias.reshape(*q.shape[:3], height * width)
+
+
+class SamEncoder(FreezableModule):
+    """Patch embedding, positions and transformer layers; parameter names as in SAM's files.
+
+    Args:
+        variant: the encoder's size.
+        lr_factor: factor on the base learning rate for these weights, where they are trained.
+    """
+
+    def __init__(self, variant: SamVariant, *, lr_factor: float = 1.0) -> None:
+        super().__init__()
+        self.lr_factor = lr_factor
+        grid = variant.image_size // PATCH_SIZE
+        self.patch_embed = PatchEmbed(embed_dim=variant.dim)
+        self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, variant.dim))
+        self.blocks = nn.ModuleList(
+            _build_block(variant, grid, is_global=i in variant.global_layers)
+            for i in range(variant.depth)
+        )
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that the optimizer must not shrink."""
+        return {"pos_embed"}
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Turn images into tokens with positions.
+
+        Args:
+            images: normalised, shape (B, 3, H, W), H and W multiples of 16.
+
+        Returns:
+            Shape (B, H/16, W/16, C).
+        """
+        tokens = self.patch_embed(images)
+        return tokens + self._positions((tokens.shape[1], tokens.shape[2])).to(tokens.dtype)
+
+    def _positions(self, grid: tuple[int, int]) -> torch.Tensor:
+        if tuple(self.pos_embed.shape[1:3]) == grid:
+            return self.pos_embed
+        table = self.pos_embed.permute(0, 3, 1, 2)
+        resized = F.interpolate(table, size=grid, mode="bilinear", align_corners=False)
+        return resized.permute(0, 2, 3, 1)
+
+
+def _build_block(variant: SamVariant, grid: int, *, is_global: bool) -> Block:
+    window = 0 if is_global else variant.window_size
+    block = Block(
+        dim=variant.dim,
+        num_heads=variant.num_heads,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=window,
+        input_size=(grid, grid),
+    )
+    side = window or grid
+    block.attn = SamAttention(
+        variant.dim, variant.num_heads, use_rel_pos=True, input_size=(side, side)
+    )
+    return block
+
+
+def build_sam_encoder(variant: str, weights: str, *, lr_factor: float = 1.0) -> SamEncoder:
+    """Build an encoder and give it its weights.
+
+    Args:
+        variant: a key of `SAM_VARIANTS`.
+        weights: path, URL or official name of SAM's weights, or `random`.
+        lr_factor: see `SamEncoder`.
+
+    Raises:
+        InputError: the weights are not to be had, or are not this variant's.
+    """
+    with fixed_initialisation():
+        encoder = SamEncoder(SAM_VARIANTS[variant], lr_factor=lr_factor)
+    if weights == "random":
+        return encoder
+    state = _encoder_state(read_state_dict(weights, "MODEL.SAM.WEIGHTS"))
+    expected = encoder.state_dict()
+    wrong = [k for k in expected if k not in state or state[k].shape != expected[k].shape]
+    wrong += [k for k in state if k not in expected]
+    if wrong:
+        raise InputError(
+            f"config key MODEL.SAM.WEIGHTS names {weights}, which does not hold a SAM {variant} "
+            f"image encoder ({len(wrong)} weights differ, first {wrong[0]!r}): give the file of "
+            "that variant or set MODEL.SAM.VARIANT"
+        )
+    encoder.load_state_dict(state)
+    return encoder
+
+
+def _encoder_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    # An official file holds all of SAM; the neck serves the mask decoder, which is not built.
+    if any(name.startswith(PREFIX) for name in state):
+        state = {n[len(PREFIX) :]: t for n, t in state.items() if n.startswith(PREFIX)}
+    return {n: t.float() for n, t in state.items() if not n.startswith("neck.")}

@@ -1,0 +1,265 @@
+"""What every entry point does first: config, data sets, device, output folder, log, seed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+
+from schnet.checkpoint import find_checkpoints, latest_checkpoint
+from schnet.config import load_config
+from schnet.data.catalog import (
+    class_frequencies,
+    load_registered,
+    register_datasets,
+    require_registered,
+)
+from schnet.data.files import atomic_path
+from schnet.errors import InputError
+from schnet.logs import start_logging
+from schnet.weight_files import locate_weights
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.yaml"
+EVALUATION_FOLDER = "evaluation"
+
+PathLike = str | os.PathLike[str]
+
+
+class Resume(Enum):
+    """What a run does about checkpoints that its output folder holds."""
+
+    NEVER = "never"
+    """Start; a folder with checkpoints is refused."""
+    REQUIRED = "required"
+    """Continue; a folder without a checkpoint is refused."""
+    AUTO = "auto"
+    """Continue where there is a checkpoint, start where there is none."""
+
+
+def load_model_config(config_files: Sequence[PathLike], opts: Sequence[str] = ()) -> CfgNode:
+    """Read the config for a tool that needs the model and no training data; touches no file.
+
+    Registers the data sets, so that `MetadataCatalog.get(cfg.DATASETS.TEST[0])` has the classes,
+    palette and prompts.
+
+    Args:
+        config_files: YAML files, later ones on top.
+        opts: alternating keys and values.
+
+    Returns:
+        A frozen config whose device exists and whose class count is the data set's.
+
+    Raises:
+        InputError: the config is wrong, or does not fit its data sets.
+    """
+    cfg = load_config(config_files, opts).clone()
+    cfg.defrost()
+    _resolve_device(cfg)
+    cfg.freeze()
+    register_datasets()
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        _check_class_count(cfg, name)
+    return cfg
+
+
+def setup_training(
+    config_files: Sequence[PathLike], opts: Sequence[str], resume: Resume
+) -> tuple[CfgNode, bool]:
+    """Prepare a training run, in each of its processes; writes nothing but the log.
+
+    Args:
+        config_files: YAML files, later ones on top.
+        opts: alternating keys and values.
+        resume: what to do about checkpoints in OUTPUT_DIR.
+
+    Returns:
+        The config of the run, frozen, with a seed; and whether to continue.
+
+    Raises:
+        InputError: the config, a data set, MODEL.WEIGHTS or the output folder cannot be used.
+    """
+    cfg = load_model_config(config_files, opts)
+    continues = _decide_resume(cfg.OUTPUT_DIR, resume)
+    # Their files are missing now rather than after the model is built.
+    load_registered(cfg.DATASETS.TRAIN)
+    for name in cfg.DATASETS.TEST:
+        load_registered([name])
+    _register_class_frequencies(cfg)
+    if cfg.MODEL.WEIGHTS and not continues:
+        locate_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+    cfg = _resolve_seed(cfg, continues)
+    start_logging(Path(cfg.OUTPUT_DIR) / "log.txt", comm.get_rank())
+    _log_run(cfg)
+    seed_all_rng(cfg.SEED)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    torch.backends.cudnn.deterministic = not cfg.CUDNN_BENCHMARK
+    comm.synchronize()
+    return cfg, continues
+
+
+def setup_evaluation(
+    config_files: Sequence[PathLike], opts: Sequence[str], resume: Resume
+) -> CfgNode:
+    """Prepare an evaluation, in each of its processes; a run's own files stay as they are.
+
+    Args:
+        config_files: YAML files, later ones on top.
+        opts: alternating keys and values.
+        resume: REQUIRED takes the newest checkpoint of OUTPUT_DIR, AUTO does where there is one;
+            otherwise MODEL.WEIGHTS is evaluated.
+
+    Returns:
+        The config, frozen; MODEL.WEIGHTS is a file that exists.
+
+    Raises:
+        InputError: the config, a data set or the weights cannot be used.
+    """
+    cfg = load_model_config(config_files, opts).clone()
+    cfg.defrost()
+    if resume is not Resume.NEVER and _decide_resume(cfg.OUTPUT_DIR, resume):
+        cfg.MODEL.WEIGHTS = str(latest_checkpoint(cfg.OUTPUT_DIR))
+    if not cfg.MODEL.WEIGHTS:
+        raise InputError(
+            "--eval-only has no weights to evaluate: give MODEL.WEIGHTS <file>, or --resume for "
+            f"the newest checkpoint of OUTPUT_DIR {cfg.OUTPUT_DIR}"
+        )
+    cfg.MODEL.WEIGHTS = locate_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+    cfg.freeze()
+    for name in cfg.DATASETS.TEST:
+        load_registered([name])
+    start_logging(Path(cfg.OUTPUT_DIR) / EVALUATION_FOLDER / "log.txt", comm.get_rank())
+    _log_run(cfg)
+    seed_all_rng(max(cfg.SEED, 0))
+    comm.synchronize()
+    return cfg
+
+
+def write_run_config(cfg: CfgNode, start_iter: int) -> None:
+    """Write the config of a training run into its folder; on the main process.
+
+    A run that continues with another config than it started with keeps the old `config.yaml` and
+    gets `config_resumed_<iteration>.yaml` beside it; the differing keys are logged.
+
+    Args:
+        cfg: the run's config.
+        start_iter: the first iteration of this process; 0 for a new run.
+    """
+    if not comm.is_main_process():
+        return
+    target = Path(cfg.OUTPUT_DIR) / CONFIG_FILE
+    if start_iter > 0 and target.exists():
+        changed = _changed_keys(_read_yaml(target), yaml.safe_load(cfg.dump()))
+        if not changed:
+            return
+        target = target.with_name(f"config_resumed_{start_iter:07d}.yaml")
+        logger.warning(
+            "continuing with another config than the run began with (%s): see %s; the learning "
+            "rate and the optimizer's settings stay those of the checkpoint",
+            ", ".join(changed),
+            target,
+        )
+    with atomic_path(target) as temporary:
+        temporary.write_text(cfg.dump(), encoding="utf-8")
+
+
+def _resolve_device(cfg: CfgNode) -> None:
+    """Fall back to the CPU where there is no GPU, and say so when logging has begun."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+
+
+def _check_class_count(cfg: CfgNode, name: str) -> None:
+    require_registered(name)
+    classes = MetadataCatalog.get(name).stuff_classes
+    if len(classes) != cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+        raise InputError(
+            f"config key MODEL.SEM_SEG_HEAD.NUM_CLASSES is {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES} "
+            f"and the data set {name} has {len(classes)} classes: set it to {len(classes)} or "
+            "take another data set"
+        )
+
+
+def _decide_resume(output_dir: str, resume: Resume) -> bool:
+    """Whether to continue from a checkpoint of the folder."""
+    found = latest_checkpoint(output_dir)
+    if resume is Resume.NEVER:
+        held = find_checkpoints(output_dir)
+        if held:
+            raise InputError(
+                f"OUTPUT_DIR {output_dir} holds checkpoints of another run ({held[-1].name}): "
+                "give --resume to continue it, or another OUTPUT_DIR"
+            )
+        return False
+    if found is None and resume is Resume.REQUIRED:
+        raise InputError(
+            f"--resume finds no checkpoint in OUTPUT_DIR {output_dir}: correct OUTPUT_DIR, or "
+            "start without --resume"
+        )
+    return found is not None
+
+
+def _register_class_frequencies(cfg: CfgNode) -> None:
+    """Give the class weights' source to the training set's metadata, where the loss wants it."""
+    if cfg.MODEL.LOSS.CLASS_WEIGHTS == "none":
+        return
+    name = cfg.DATASETS.TRAIN[0]
+    metadata = MetadataCatalog.get(name)
+    # Metadata refuses another value for a key that it has, and the index may be a new one.
+    vars(metadata).pop("class_frequencies", None)
+    metadata.class_frequencies = class_frequencies(name)
+
+
+def _resolve_seed(cfg: CfgNode, continues: bool) -> CfgNode:
+    """Replace a negative seed: by the run's own where it continues, else by a drawn one."""
+    if cfg.SEED >= 0:
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    earlier = Path(cfg.OUTPUT_DIR) / CONFIG_FILE
+    if continues and earlier.exists():
+        cfg.SEED = _read_yaml(earlier)["SEED"]
+    else:
+        seed_all_rng(None)
+        cfg.SEED = int(comm.shared_random_seed())
+    cfg.freeze()
+    return cfg
+
+
+def _log_run(cfg: CfgNode) -> None:
+    logger.debug("environment:\n%s", collect_env_info())
+    logger.debug("config:\n%s", cfg.dump())
+    if not torch.cuda.is_available():
+        logger.info("there is no GPU: running on the CPU, %d threads", torch.get_num_threads())
+    logger.info("output: %s; processes: %d", cfg.OUTPUT_DIR, comm.get_world_size())
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(
+            f"the run's config {path} cannot be read ({' '.join(str(error).split())}): restore or "
+            "remove it"
+        ) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _changed_keys(old: object, new: object, prefix: str = "") -> list[str]:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [] if old == new else [prefix.rstrip(".")]
+    changed = []
+    for key in sorted({*old, *new}, key=str):
+        changed += _changed_keys(old.get(key), new.get(key), f"{prefix}{key}.")
+    return changed

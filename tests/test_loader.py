@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from data_helpers import FLAT_LIP, data_config, make_pairs, patchwork, save_image
+from detectron2.utils import comm
+
+from schnet.data.catalog import register_datasets
+from schnet.data.index import DatasetIndex, IndexRecord, write_index
+from schnet.data.labels import LIP_CLASSES
+from schnet.data.loader import (
+    Batch,
+    DrawSampler,
+    _init_worker,
+    build_test_loader,
+    build_train_loader,
+)
+from schnet.errors import InputError
+
+IDS = ["a", "b", "c", "d", "e"]
+
+
+@pytest.fixture
+def lip(tmp_path: Path) -> Path:
+    """A registered LIP with five training images and no validation images."""
+    make_pairs(tmp_path / "lip", IDS, **FLAT_LIP)
+    register_datasets(str(tmp_path))
+    return tmp_path / "lip"
+
+
+def be_rank(monkeypatch: pytest.MonkeyPatch, rank: int, world_size: int) -> None:
+    monkeypatch.setattr(comm, "get_rank", lambda: rank)
+    monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
+
+
+def take(count: int, *opts: object, start_draw: int = 0) -> list[Batch]:
+    return list(islice(build_train_loader(data_config(*opts), start_draw=start_draw), count))
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return len(first) == len(second) and all(
+        a["image_id"] == b["image_id"]
+        and torch.equal(a["image"], b["image"])
+        and torch.equal(a["sem_seg"], b["sem_seg"])
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+def test_every_image_once_an_epoch_in_new_order() -> None:
+    pairs = list(islice(DrawSampler(7, seed=3), 28))
+    assert [draw for draw, _ in pairs] == list(range(28))
+    epochs = [[index for _, index in pairs[i : i + 7]] for i in range(0, 28, 7)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+    other = [index for _, index in islice(DrawSampler(7, seed=4), 28)]
+    assert other != [index for _, index in pairs]
+
+
+def test_ranks_share_the_draws() -> None:
+    whole = list(islice(DrawSampler(5, seed=0), 24))
+    shares = [
+        list(islice(DrawSampler(5, seed=0, rank=rank, world_size=3), 8)) for rank in range(3)
+    ]
+    assert sorted(pair for share in shares for pair in share) == whole
+    assert [draw for draw, _ in shares[1][:3]] == [1, 4, 7]
+
+
+def test_sampler_starts_anywhere() -> None:
+    whole = list(islice(DrawSampler(5, seed=0), 30))
+    assert list(islice(DrawSampler(5, seed=0, start_draw=13), 17)) == whole[13:]
+
+
+def test_batches_are_lists_of_the_batch_size(lip: Path) -> None:
+    batches = take(4, "SOLVER.IMS_PER_BATCH", 3)
+    assert all(isinstance(batch, list) and len(batch) == 3 for batch in batches)
+    assert sorted(item["image_id"] for item in sum(batches, [])[:5]) == IDS
+
+
+def test_workers_change_nothing(lip: Path) -> None:
+    alone, helped = take(5), take(5, "DATALOADER.NUM_WORKERS", 2)
+    assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
+    other = take(5, "SEED", 1)
+    assert not all(same(a, b) for a, b in zip(alone, other, strict=True))
+
+
+def test_epochs_augment_anew(lip: Path) -> None:
+    items = sum(take(5), [])
+    crops = [item["image"] for item in items if item["image_id"] == "a"]
+    assert len(crops) == 2 and not torch.equal(crops[0], crops[1])
+
+
+def test_two_ranks_give_the_batches_of_one(lip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = take(3, "SOLVER.IMS_PER_BATCH", 4)
+    shares = []
+    for rank in range(2):
+        be_rank(monkeypatch, rank, 2)
+        shares.append(take(3, "SOLVER.IMS_PER_BATCH", 4))
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert len(first) == len(second) == 2
+        assert same(batch, [first[0], second[0], first[1], second[1]])
+
+
+def test_resuming_goes_on_where_it_was(lip: Path) -> None:
+    whole = take(5)
+    resumed = take(2, "DATALOADER.NUM_WORKERS", 1, start_draw=3 * 2)
+    assert all(same(a, b) for a, b in zip(whole[3:], resumed, strict=True))
+
+
+def test_batch_must_divide_among_processes(
+    lip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_rank(monkeypatch, 0, 3)
+    with pytest.raises(InputError, match=r"IMS_PER_BATCH is 4: .* multiple of the 3 processes"):
+        build_train_loader(data_config("SOLVER.IMS_PER_BATCH", 4))
+
+
+def test_negative_seed_draws_one(lip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comm, "shared_random_seed", lambda: 5)
+    assert same(take(1, "SEED", -1)[0], take(1, "SEED", 5)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_input_keeps_its_one_sentence(lip: Path, workers: int) -> None:
+    save_image(lip / "train_segmentations" / "c.png", np.full((48, 32), 77, np.uint8))
+    with pytest.raises(InputError) as caught:
+        take(3, "DATALOADER.NUM_WORKERS", workers)
+    message = str(caught.value)
+    assert message.startswith("the label map ") and "c.png holds the value 77" in message
+    assert "\n" not in message and "Traceback" not in message
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_test_image_keeps_its_one_sentence(lip: Path, workers: int) -> None:
+    (lip / "train_images" / "d.jpg").write_bytes(b"no image")
+    loader = build_test_loader(data_config("DATALOADER.NUM_WORKERS", workers), "lip_train")
+    with pytest.raises(InputError, match=r"^the image .*d\.jpg cannot be read"):
+        list(loader)
+
+
+def test_defects_of_ours_stay_defects(lip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("schnet.data.mapper.open_image", fail)
+    with pytest.raises(ZeroDivisionError):
+        take(1)
+
+
+def test_unlabelled_images_cannot_train(tmp_path: Path) -> None:
+    save_image(tmp_path / "lip" / "x.jpg", patchwork((8, 8)), subsampling=-1)
+    records = (IndexRecord("x.jpg", "", 8, 8),)
+    index = DatasetIndex(LIP_CLASSES, ".", ".", (0,) * 20, records)
+    write_index(tmp_path / "lip" / "train.json", index)
+    register_datasets(str(tmp_path))
+    with pytest.raises(InputError, match=r"1 images of lip_train have no label map.*x\.jpg"):
+        build_train_loader(data_config())
+    assert len(list(build_test_loader(data_config(), "lip_train"))) == 1
+
+
+def test_test_loader_gives_every_image_once(lip: Path) -> None:
+    loader = build_test_loader(data_config("TEST.BATCH_SIZE", 2), "lip_train")
+    batches = list(loader)
+    assert [len(batch) for batch in batches] == [2, 2, 1] and len(loader) == 3
+    assert [item["image_id"] for batch in batches for item in batch] == IDS
+    assert list(map(len, loader)) == [2, 2, 1]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+def test_test_shares_are_contiguous_and_complete(
+    lip: Path, monkeypatch: pytest.MonkeyPatch, world_size: int
+) -> None:
+    shares = []
+    for rank in range(world_size):
+        be_rank(monkeypatch, rank, world_size)
+        loader = build_test_loader(data_config("TEST.BATCH_SIZE", 2), "lip_train")
+        share = [item["image_id"] for batch in loader for item in batch]
+        assert len(loader) == (len(share) + 1) // 2
+        shares.append(share)
+    assert sum(shares, []) == IDS
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_missing_data_set_is_refused(lip: Path) -> None:
+    with pytest.raises(InputError, match="neither an index .*val"):
+        build_test_loader(data_config(), "lip_val")
+
+
+def test_workers_keep_to_one_core() -> None:
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    try:
+        _init_worker(0)
+        assert cv2.getNumThreads() == 1 and torch.get_num_threads() == 1
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_helpers import COLOR_STEP, color_of, data_config, patchwork, save_image
+from PIL import Image
+
+from schnet.data.augmentation import ColorJitter, RandomCrop
+from schnet.data.catalog import register_datasets
+from schnet.data.mapper import DatasetDict, TestMapper, TrainMapper, fitted_size
+from schnet.data.reading import UInt8Array
+from schnet.errors import InputError
+
+PAD_COLOR = (124, 116, 104)
+
+
+def make_dict(
+    folder: Path, labels: UInt8Array, image: UInt8Array | None = None, ending: str = ".png"
+) -> DatasetDict:
+    image = color_of(labels) if image is None else image
+    return {
+        "file_name": str(save_image(folder / f"photo{ending}", image)),
+        "sem_seg_file_name": str(save_image(folder / "labels.png", labels)),
+        "image_id": "photo",
+    }
+
+
+def make_mapper(
+    size: tuple[int, int],
+    scale_range: tuple[float, float] = (1.0, 1.0),
+    mirror_prob: float = 0.0,
+    mirror_pairs: tuple[tuple[int, int], ...] = (),
+) -> TrainMapper:
+    return TrainMapper(
+        crop=RandomCrop(size, scale_range, mirror_prob),
+        jitter=ColorJitter(brightness=0, contrast=0, saturation=0, hue=0),
+        mirror_pairs=mirror_pairs,
+        num_classes=20,
+        ignore_label=255,
+        pad_color=PAD_COLOR,
+    )
+
+
+def as_label(image: torch.Tensor) -> np.ndarray:
+    """The label that each pixel's colour says."""
+    return np.rint(image[0].numpy() / COLOR_STEP).astype(int)
+
+
+def discs(size: tuple[int, int], radius: int) -> UInt8Array:
+    """Discs of label 19 on label 0: their outlines cross the pixel grid at every phase."""
+    rows, columns = np.mgrid[0 : size[0], 0 : size[1]] % (3 * radius) - 1.5 * radius
+    return np.where(rows**2 + columns**2 < radius**2, 19, 0).astype(np.uint8)
+
+
+def centre(weights: np.ndarray) -> np.ndarray:
+    """Centre of mass, (row, column) in pixels."""
+    grid = np.stack(np.indices(weights.shape)).reshape(2, -1)
+    return grid @ weights.ravel() / weights.sum()
+
+
+def test_from_config(tmp_path: Path) -> None:
+    register_datasets(str(tmp_path))
+    mapper = TrainMapper(data_config("INPUT.SIZE", [48, 32], "INPUT.FLIP_PROB", 1.0))
+    assert mapper.crop.size == (48, 32) and mapper.crop.mirror_prob == 1.0
+    assert mapper.pad_color == PAD_COLOR and mapper.num_classes == 20
+    assert mapper.mirror_table[[14, 15]].tolist() == [15, 14]
+    assert mapper.jitter.ranges.tolist() == [0.3, 0.3, 0.3, 0.05]
+    with pytest.raises(InputError, match="no data set 'nothing'"):
+        TrainMapper(data_config("DATASETS.TRAIN", ("nothing",)))
+
+
+def test_training_item(tmp_path: Path) -> None:
+    entry = make_dict(tmp_path, patchwork((60, 40)), ending=".jpg")
+    mapped = make_mapper((48, 64))(entry, np.random.default_rng(0))
+    assert mapped["image"].shape == (3, 48, 64) and mapped["image"].dtype == torch.uint8
+    assert mapped["sem_seg"].shape == (48, 64) and mapped["sem_seg"].dtype == torch.int64
+    assert (mapped["height"], mapped["width"]) == (60, 40)
+    assert mapped["file_name"] == entry["file_name"] and mapped["image_id"] == "photo"
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+@pytest.mark.parametrize(
+    ("stored", "scale_range", "reductions"),
+    [
+        ((192, 192), (1.1, 3.0), {1}),
+        ((401, 303), (0.9, 1.6), {2, 4}),
+        ((803, 1209), (0.7, 0.9), {8}),
+    ],
+)
+def test_label_and_colour_stay_aligned(
+    tmp_path: Path,
+    ending: str,
+    stored: tuple[int, int],
+    scale_range: tuple[float, float],
+    reductions: set[int],
+) -> None:
+    entry = make_dict(tmp_path, discs(stored, max(stored) // 8), ending=ending)
+    mapper = make_mapper((96, 96), scale_range, mirror_prob=0.5)
+    offsets = []
+    for seed in range(8):
+        drawn = mapper.crop.draw(stored, np.random.default_rng(seed))
+        assert drawn.reduction in reductions
+        mapped = mapper(entry, np.random.default_rng(seed))
+        sem_seg = mapped["sem_seg"].numpy()
+        seen = np.where(sem_seg == 255, 0, mapped["image"][0].numpy().astype(float))
+        said = np.where(sem_seg == 255, 0, sem_seg).astype(float)
+        assert seen.sum() / COLOR_STEP == pytest.approx(said.sum(), rel=0.03)
+        offsets.append((centre(seen) - centre(said)) * (1, -1 if drawn.mirror else 1))
+    # A shift by half a pixel, which is what resizing with other conventions does, is five times
+    # as much.
+    assert np.abs(np.mean(offsets, axis=0)).max() < 0.1
+    assert np.abs(offsets).max() < 0.3
+
+
+def test_unscaled_crop_is_exact(tmp_path: Path) -> None:
+    entry = make_dict(tmp_path, patchwork((64, 64)))
+    mapped = make_mapper((64, 64))(entry, np.random.default_rng(0))
+    assert np.array_equal(as_label(mapped["image"]), mapped["sem_seg"].numpy())
+    assert np.array_equal(mapped["sem_seg"].numpy(), patchwork((64, 64)))
+
+
+def test_padding(tmp_path: Path) -> None:
+    entry = make_dict(tmp_path, np.full((64, 32), 5, np.uint8))
+    mapper = make_mapper((64, 64))
+    mapper.jitter = ColorJitter(brightness=0.9, contrast=0, saturation=0, hue=0)
+    mapped = mapper(entry, np.random.default_rng(0))
+    padded = mapped["sem_seg"] == 255
+    assert padded.sum() == 64 * 32 and (mapped["sem_seg"][~padded] == 5).all()
+    colors = mapped["image"][:, padded].T
+    assert (colors == torch.tensor(PAD_COLOR, dtype=torch.uint8)).all()
+
+
+def test_mirroring_swaps_sides(tmp_path: Path) -> None:
+    labels = np.zeros((64, 64), np.uint8)
+    labels[:, :20], labels[:, 50:] = 14, 15
+    labels[:5] = 18
+    entry = make_dict(tmp_path, labels)
+    mapper = make_mapper((64, 64), mirror_prob=1.0, mirror_pairs=((14, 15), (16, 17)))
+    mapped = mapper(entry, np.random.default_rng(0))
+    assert np.array_equal(as_label(mapped["image"]), labels[:, ::-1])
+    swapped = mapped["sem_seg"].numpy()
+    assert (swapped[5:, :14] == 14).all() and (swapped[5:, 44:] == 15).all()
+    assert (swapped[:5] == 18).all()
+
+
+def test_same_draw_same_item(tmp_path: Path) -> None:
+    register_datasets(str(tmp_path))
+    entry = make_dict(tmp_path, patchwork((90, 70)))
+    mapper = TrainMapper(data_config())
+    first, again, other = (mapper(entry, np.random.default_rng([0, d])) for d in (7, 7, 8))
+    assert torch.equal(first["image"], again["image"])
+    assert torch.equal(first["sem_seg"], again["sem_seg"])
+    assert not torch.equal(first["image"], other["image"])
+
+
+def test_bad_training_input(tmp_path: Path) -> None:
+    good = make_dict(tmp_path, patchwork((20, 30)))
+    mapper, rng = make_mapper((32, 32)), np.random.default_rng(0)
+    with pytest.raises(InputError, match=r"photo\.png is 30x20 .* index says 31x20"):
+        mapper({**good, "height": 20, "width": 31}, rng)
+    with pytest.raises(InputError, match=r"photo\.png has no label map"):
+        mapper({name: good[name] for name in ("file_name", "image_id")}, rng)
+    with pytest.raises(InputError, match=r"nothing\.png cannot be read"):
+        mapper({**good, "file_name": str(tmp_path / "nothing.png")}, rng)
+    save_image(tmp_path / "labels.png", patchwork((20, 29)))
+    with pytest.raises(InputError, match=r"photo\.png is 30x20 .*labels\.png is 29x20"):
+        mapper(good, rng)
+    save_image(tmp_path / "labels.png", np.full((20, 30), 20, np.uint8))
+    with pytest.raises(InputError, match=r"labels\.png holds the value 20"):
+        mapper(good, rng)
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "fitted"),
+    [
+        ((830, 550), (256, 160), (241, 160)),
+        ((100, 50), (512, 512), (512, 256)),
+        ((50, 100), (64, 64), (32, 64)),
+        ((3, 4000), (64, 64), (1, 64)),
+        ((64, 64), (64, 64), (64, 64)),
+    ],
+)
+def test_fitted_size(
+    size: tuple[int, int], box: tuple[int, int], fitted: tuple[int, int]
+) -> None:
+    assert fitted_size(size, box) == fitted
+
+
+def test_test_item(tmp_path: Path) -> None:
+    entry = make_dict(tmp_path, patchwork((100, 50)))
+    mapped = TestMapper(box=(40, 40))(entry)
+    assert mapped["image"].shape == (3, 40, 20) and mapped["image"].dtype == torch.uint8
+    assert (mapped["height"], mapped["width"]) == (100, 50)
+    assert mapped["sem_seg_file_name"] == entry["sem_seg_file_name"]
+    del entry["sem_seg_file_name"]
+    assert "sem_seg_file_name" not in TestMapper(box=(40, 40))(entry)
+    with pytest.raises(InputError, match=r"is 50x100 .* index says 50x99"):
+        TestMapper(box=(40, 40))({**entry, "height": 99, "width": 50})
+
+
+def test_test_images_are_antialiased_and_in_rgb_order() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[::2, :, 0] = 200
+    image = TestMapper(box=(16, 16)).from_array(stripes)["image"]
+    assert image[0].unique().tolist() == [100] and image[1:].max() == 0
+
+
+def test_array_and_file_give_the_same(tmp_path: Path) -> None:
+    entry = make_dict(tmp_path, patchwork((100, 60)), ending=".jpg")
+    with Image.open(entry["file_name"]) as image:
+        pixels = np.array(image)
+    mapper = TestMapper(box=(32, 32))
+    from_file, from_array = mapper(entry), mapper.from_array(pixels)
+    difference = from_file["image"].int() - from_array["image"].int()
+    assert difference.abs().max() <= 1
+    assert (from_array["height"], from_array["width"]) == (100, 60)
+
+
+def test_box_comes_from_size_test_else_size() -> None:
+    assert TestMapper(data_config("INPUT.SIZE", [48, 32])).box == (48, 32)
+    assert TestMapper(data_config("INPUT.SIZE_TEST", [64, 96])).box == (64, 96)
+    with pytest.raises(InputError, match=r"INPUT\.SIZE_TEST is \[0, 96\]"):
+        TestMapper(data_config("INPUT.SIZE_TEST", [0, 96]))

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SHARED_DATA
+from data_helpers import color_of, patchwork, save_image
+from PIL import Image
+
+from schnet.data.labels import LIP_PALETTE
+from schnet.data.reading import (
+    UInt8Array,
+    check_same_size,
+    open_image,
+    read_image,
+    read_label,
+    write_label_png,
+)
+from schnet.errors import InputError
+
+CIHP = SHARED_DATA / "cihp" / "Training"
+ROTATE_90 = 6
+
+
+def photo(size: tuple[int, int] = (40, 30)) -> UInt8Array:
+    """Smooth, and different in each channel, so that any swap shows."""
+    rows, columns = np.mgrid[0 : size[0], 0 : size[1]]
+    channels = (rows * 255 // size[0], columns * 255 // size[1], np.full(size, 40))
+    return np.stack(channels, axis=2).astype(np.uint8)
+
+
+def close(first: UInt8Array, second: UInt8Array, tolerance: int = 4) -> bool:
+    return bool((np.abs(first.astype(int) - second.astype(int)) <= tolerance).all())
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.png", "a.bmp"])
+def test_rgb_files(tmp_path: Path, name: str) -> None:
+    path = save_image(tmp_path / name, photo())
+    pixels = read_image(path)
+    assert pixels.dtype == np.uint8 and pixels.flags["C_CONTIGUOUS"]
+    assert pixels.shape == (40, 30, 3) and close(pixels, photo())
+
+
+def test_grey_jpeg_becomes_rgb(tmp_path: Path) -> None:
+    pixels = read_image(save_image(tmp_path / "a.jpg", photo()[:, :, 0], subsampling=-1))
+    assert pixels.shape == (40, 30, 3)
+    assert all(close(pixels[:, :, channel], photo()[:, :, 0]) for channel in range(3))
+
+
+def test_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(photo()).convert("CMYK").save(path, quality=100)
+    assert not open_image(path).reducible
+    assert close(read_image(path), photo(), 8)
+
+
+def test_sixteen_bit_png_is_scaled(tmp_path: Path) -> None:
+    values = photo()[:, :, 0].astype(np.uint16) * 257
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert close(read_image(tmp_path / "a.png")[:, :, 1], photo()[:, :, 0], 1)
+
+
+def test_transparency_is_dropped(tmp_path: Path) -> None:
+    rgba = np.dstack([photo(), np.full((40, 30), 7, np.uint8)])
+    save_image(tmp_path / "a.png", rgba)
+    assert np.array_equal(read_image(tmp_path / "a.png"), photo())
+
+
+def test_exif_rotation_only_on_request(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = ROTATE_90
+    path = save_image(tmp_path / "a.jpg", photo(), exif=exif)
+    assert close(read_image(path), photo())
+    assert close(read_image(path, apply_exif=True), np.rot90(photo(), -1))
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_reduced_decoding_averages_blocks(tmp_path: Path, reduction: int) -> None:
+    encoded = open_image(save_image(tmp_path / "a.jpg", photo((64, 72))))
+    assert encoded.reducible
+    blocks = photo((64, 72)).astype(float)
+    blocks = blocks.reshape(64 // reduction, reduction, 72 // reduction, reduction, 3)
+    assert close(encoded.decode(reduction), blocks.mean((1, 3)).astype(np.uint8), 5)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.6, -2])
+def test_damaged_jpeg_is_named(tmp_path: Path, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    path = save_image(tmp_path / "bad.jpg", noise)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
+    with pytest.raises(InputError, match=r"the image .*bad\.jpg cannot be read"):
+        read_image(path)
+
+
+def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    for name in ("text.png", "nothing.png", "."):
+        with pytest.raises(InputError, match="the image .* cannot be read"):
+            read_image(tmp_path / name)
+        with pytest.raises(InputError, match="the label map .* cannot be read"):
+            read_label(tmp_path / name, 20)
+
+
+def test_palette_png_round_trip(tmp_path: Path) -> None:
+    labels = patchwork((30, 40))
+    labels[:3] = 255
+    write_label_png(tmp_path / "new" / "a.png", labels, LIP_PALETTE)
+    with Image.open(tmp_path / "new" / "a.png") as image:
+        assert image.mode == "P"
+        assert tuple(np.array(image.convert("RGB"))[0, 0]) == (255, 255, 255)
+        assert image.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
+    assert np.array_equal(read_label(tmp_path / "new" / "a.png", 20), labels)
+    assert len(list((tmp_path / "new").iterdir())) == 1
+
+
+def test_grey_sixteen_bit_and_colour_label_maps(tmp_path: Path) -> None:
+    labels = patchwork((30, 40))
+    save_image(tmp_path / "grey.png", labels)
+    Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "wide.png")
+    save_image(tmp_path / "rgb.png", np.dstack([labels, labels * 0 + 99, labels * 0]))
+    Image.fromarray(labels > 3).save(tmp_path / "bits.png")
+    for name in ("grey.png", "wide.png", "rgb.png"):
+        assert np.array_equal(read_label(tmp_path / name, 20), labels), name
+    assert np.array_equal(read_label(tmp_path / "bits.png", 2), labels > 3)
+
+
+def test_label_out_of_range_names_file_and_value(tmp_path: Path) -> None:
+    labels = np.array([[0, 19, 255, 37, 40]], np.uint8)
+    save_image(tmp_path / "a.png", labels)
+    with pytest.raises(InputError, match=r"a\.png holds the value 37, .* 0\.\.19 or 255"):
+        read_label(tmp_path / "a.png", 20)
+    assert np.array_equal(read_label(tmp_path / "a.png", 20, check=False), labels)
+    with pytest.raises(InputError, match="holds the value 255, .* or 37"):
+        read_label(tmp_path / "a.png", 41, ignore_label=37)
+    Image.fromarray(np.array([[1, 300]], np.uint16)).save(tmp_path / "wide.png")
+    with pytest.raises(InputError, match="holds the value 300"):
+        read_label(tmp_path / "wide.png", 20, check=False)
+
+
+def test_largest_label_and_ignored_pixels_pass(tmp_path: Path) -> None:
+    save_image(tmp_path / "a.png", np.array([[19, 255]], np.uint8))
+    assert read_label(tmp_path / "a.png", 20).tolist() == [[19, 255]]
+
+
+def test_different_sizes_are_both_named() -> None:
+    check_same_size((2, 3), np.zeros((2, 3), np.uint8), "a.jpg", "a.png")
+    with pytest.raises(InputError, match=r"a\.jpg is 3x2 .* a\.png is 2x3"):
+        check_same_size((2, 3), np.zeros((3, 2), np.uint8), "a.jpg", "a.png")
+
+
+def test_colour_is_label_helper_is_exact() -> None:
+    assert (color_of(patchwork((20, 20))) // 12 == patchwork((20, 20))[:, :, None]).all()
+
+
+@pytest.mark.skipif(not CIHP.is_dir(), reason=f"the real CIHP samples are not at {CIHP}")
+def test_real_cihp_pairs() -> None:
+    photos = sorted((CIHP / "Images").iterdir())
+    assert photos
+    for path in photos:
+        label_path = CIHP / "Category_ids" / f"{path.stem}.png"
+        image, label = read_image(path), read_label(label_path, 20)
+        check_same_size((image.shape[0], image.shape[1]), label, path, label_path)
+        assert len(np.unique(label)) > 3

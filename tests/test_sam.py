@@ -1,0 +1,202 @@
+"""SamBackbone against segment_anything's encoder, at its own size, at others, and with FTM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import randomise, relative_error
+from detectron2.config import CfgNode
+from segment_anything.modeling import ImageEncoderViT
+from torch import nn
+
+from schnet.errors import InputError
+from schnet.modeling.ftm import FTM
+from schnet.modeling.sam import SamBackbone, pad_to_multiple
+from schnet.modeling.sam_encoder import (
+    SAM_VARIANTS,
+    SamEncoder,
+    SamVariant,
+    build_sam_encoder,
+)
+
+# SAM's window and image size in a width that a test can afford.
+NARROW = SamVariant(dim=32, depth=4, num_heads=2, global_layers=(0, 1, 2, 3))
+NARROW_WINDOWED = SamVariant(dim=32, depth=6, num_heads=2, global_layers=(1, 2, 4, 5))
+
+
+def reference(variant: SamVariant) -> ImageEncoderViT:
+    """segment_anything's own encoder, every parameter random, positions included."""
+    encoder = ImageEncoderViT(
+        img_size=variant.image_size,
+        embed_dim=variant.dim,
+        depth=variant.depth,
+        num_heads=variant.num_heads,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=variant.window_size,
+        global_attn_indexes=variant.global_layers,
+    )
+    return randomise(encoder).eval()
+
+
+def backbone_like(encoder: ImageEncoderViT, variant: SamVariant) -> SamBackbone:
+    """Our backbone with the reference's weights."""
+    ours = SamEncoder(variant)
+    state = {k: v for k, v in encoder.state_dict().items() if not k.startswith("neck.")}
+    ours.load_state_dict(state)
+    return SamBackbone(encoder=ours, ftm=None, variant=variant).eval()
+
+
+@torch.no_grad()
+def reference_stages(encoder: ImageEncoderViT, images: torch.Tensor) -> list[torch.Tensor]:
+    """Maps of the reference after its patch embedding and each of its layers."""
+    x = encoder.patch_embed(images)
+    table = encoder.pos_embed.permute(0, 3, 1, 2)
+    x = x + F.interpolate(table, x.shape[1:3], mode="bilinear").permute(0, 2, 3, 1)
+    maps = [x]
+    for block in encoder.blocks:
+        x = block(x)
+        maps.append(x)
+    return [m.permute(0, 3, 1, 2) for m in maps]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", [NARROW_WINDOWED, SAM_VARIANTS["tiny"]])
+def test_equals_segment_anything_at_its_own_size(variant: SamVariant) -> None:
+    encoder = reference(variant)
+    images = torch.randn(1, 3, variant.image_size, variant.image_size)
+    ours = backbone_like(encoder, variant)(images)
+    encoder.neck = nn.Identity()
+    assert relative_error(ours["stage4"], encoder(images)) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.slow
+def test_vit_b_equals_segment_anything_at_1024() -> None:
+    encoder = reference(SAM_VARIANTS["vit_b"])
+    images = torch.randn(1, 3, 1024, 1024)
+    ours = backbone_like(encoder, SAM_VARIANTS["vit_b"])(images)
+    encoder.neck = nn.Identity()
+    assert relative_error(ours["stage4"], encoder(images)) < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(224, 224), (160, 96), (48, 320), (16, 16)])
+def test_every_stage_equals_segment_anything_at_other_sizes(size: tuple[int, int]) -> None:
+    variant = SAM_VARIANTS["tiny"]
+    encoder = reference(variant)
+    images = torch.randn(2, 3, *size)
+    ours = backbone_like(encoder, variant)(images)
+    theirs = reference_stages(encoder, images)
+    assert list(ours) == [f"stage{i}" for i in range(5)]
+    for name, after in zip(ours, (0, 2, 4, 6, 8), strict=True):
+        assert ours[name].shape == (2, variant.dim, size[0] // 16, size[1] // 16)
+        assert relative_error(ours[name], theirs[after]) < 1e-5, name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (100, 47)])
+def test_sides_are_padded_with_zeros_to_multiples_of_16(size: tuple[int, int]) -> None:
+    backbone = backbone_like(reference(SAM_VARIANTS["tiny"]), SAM_VARIANTS["tiny"])
+    images = torch.randn(1, 3, *size)
+    padded = pad_to_multiple(images, 16)
+    assert padded.shape[-2] % 16 == 0 == padded.shape[-1] % 16
+    assert float(padded.abs().sum()) == pytest.approx(float(images.abs().sum()), rel=1e-5)
+    assert torch.equal(padded[..., : size[0], : size[1]], images)
+    assert torch.equal(backbone(images)["stage4"], backbone(padded)["stage4"])
+
+
+@torch.no_grad()
+def test_ftm_with_rho_zero_is_plain_sam_to_the_bit_and_otherwise_not() -> None:
+    variant = SAM_VARIANTS["tiny"]
+    plain = backbone_like(reference(variant), variant)
+    ftm = FTM(num_layers=8, dim=128, num_tokens=5, hidden_dim=8, rho_init=0.0)
+    tuned = SamBackbone(encoder=plain.encoder, ftm=ftm, variant=variant).eval()
+    images = torch.randn(1, 3, 64, 48)
+    for name, expected in plain(images).items():
+        assert torch.equal(tuned(images)[name], expected)
+    ftm.rho[7] = 0.1
+    assert torch.equal(tuned(images)["stage3"], plain(images)["stage3"])
+    assert not torch.equal(tuned(images)["stage4"], plain(images)["stage4"])
+
+
+@torch.no_grad()
+def test_what_refine_returns_goes_on_and_is_seen() -> None:
+    variant = SAM_VARIANTS["tiny"]
+    backbone = backbone_like(reference(variant), variant)
+    images = torch.randn(1, 3, 32, 48)
+    plain = backbone(images)
+    points = []
+
+    def seen_only(point: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        points.append((point, tuple(x.shape)))
+        return x, x + 1
+
+    def fed_back(point: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return (x + 1, x) if point == 2 else (x, x)
+
+    for name, value in backbone(images, seen_only).items():
+        assert torch.equal(value, plain[name] + 1)
+    assert points == [(i, (1, 2, 3, variant.dim)) for i in range(5)]
+    changed = backbone(images, fed_back)
+    assert torch.equal(changed["stage2"], plain["stage2"])
+    assert not torch.equal(changed["stage3"], plain["stage3"])
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("vit_b", (0, 3, 3, 3, 3)), ("vit_l", (0, 6, 6, 6, 6)), ("vit_h", (0, 8, 8, 8, 8))],
+)
+def test_stages_end_at_the_global_layers(name: str, sizes: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        variant = SAM_VARIANTS[name]
+        backbone = SamBackbone(encoder=SamEncoder(variant), ftm=None, variant=variant)
+    assert tuple(len(stage) for stage in backbone.stages) == sizes
+    for stage in backbone.stages[1:]:
+        windows = [backbone.encoder.blocks[layer].window_size for layer in stage]
+        assert windows == [14] * (len(stage) - 1) + [0]
+    assert not any("neck" in key for key in backbone.state_dict())
+
+
+def _sam_file(path: Path, variant: SamVariant) -> dict[str, torch.Tensor]:
+    """A file as Meta saved SAM: the whole model's state, the encoder's keys prefixed."""
+    state = reference(variant).state_dict()
+    whole = {f"image_encoder.{k}": v for k, v in state.items()}
+    whole["mask_decoder.iou_token.weight"] = torch.zeros(1, 256)
+    torch.save(whole, path)
+    return state
+
+
+def test_an_official_file_loads_and_anything_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sam_tiny.pth"
+    state = _sam_file(path, SAM_VARIANTS["tiny"])
+    encoder = build_sam_encoder("tiny", str(path))
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, state[key])
+    _sam_file(path, NARROW)
+    with pytest.raises(InputError, match=r"sam_tiny\.pth.*tiny"):
+        build_sam_encoder("tiny", str(path))
+    with pytest.raises(InputError, match=r"MODEL\.SAM\.WEIGHTS.*absent\.pth"):
+        build_sam_encoder("tiny", str(tmp_path / "absent.pth"))
+
+
+def test_a_random_base_is_the_same_whenever_it_is_built_and_leaves_the_generator() -> None:
+    first = build_sam_encoder("tiny", "random")
+    state = torch.get_rng_state()
+    second = build_sam_encoder("tiny", "random")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
+
+
+def test_the_config_switches_freezing_and_ftm(tiny_cfg: Callable[..., CfgNode]) -> None:
+    frozen = SamBackbone(tiny_cfg(), None)
+    assert frozen.ftm is not None
+    assert not any(p.requires_grad for p in frozen.encoder.parameters())
+    free = SamBackbone(tiny_cfg(["MODEL.SAM.FREEZE", "False", "MODEL.FTM.ENABLED", "False"]), None)
+    assert free.ftm is None
+    assert all(p.requires_grad for p in free.encoder.parameters())
