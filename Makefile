@@ -40,8 +40,11 @@ lint: env ## Check style, format and types (ruff, mypy)
 
 # Data sets and results of the user's own stay: only what these commands made themselves goes.
 CLEANED := .venv build .pytest_cache .mypy_cache .ruff_cache projects/SCHNet/schnet.egg-info \
-	output/quickstart datasets/dolls
+	output/quickstart
+DOLLS := datasets/dolls
 clean: ## Remove .venv, caches, output/quickstart and the rendered datasets/dolls; no other data
-	@for path in $(CLEANED); do \
+	@dolls=; if [ -e $(DOLLS)/paper_dolls.json ]; then dolls=$(DOLLS); fi; \
+		for path in $(CLEANED) $$dolls; do \
 		if [ -e "$$path" ]; then echo "removing $$path"; rm -rf "$$path"; fi; done
+	@if [ -e $(DOLLS) ]; then echo "keeping $(DOLLS): make_paper_dolls.py did not write it"; fi
 	@find projects datasets tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

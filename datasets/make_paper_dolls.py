@@ -42,7 +42,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--val", type=int, default=100, help="number of validation pictures")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same files")
     parser.add_argument("--height", type=int, default=256, help="usual height, pixels (±12 %%)")
-    parser.add_argument("--width", type=int, default=160, help="usual width, pixels (×0.75..1.5)")
+    parser.add_argument("--width", type=int, default=160, help="usual width, pixels (×0.65..1.4)")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--sheet", type=Path, help="also draw a sheet of 24 samples to this PNG")
     options = parser.parse_args(arguments)

@@ -234,6 +234,8 @@ def prepare(source_folder: Path, output: Path, *, jobs: int, max_damaged: float)
             f"--output {output} lies in the source {source_folder}, which is never changed: give "
             "another folder"
         )
+    if target.exists() and not target.is_dir():
+        raise InputError(f"--output {output} is a file: give a folder")
     table = group_table(read_label_names(source.root / "label_list.mat"))
     work = partial(convert, source=source, label_root=target / LABEL_FOLDER, table=table)
     results = run_parallel(work, source.annotations, jobs=jobs, title="CCP")
@@ -287,6 +289,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     namespace = parser.parse_args(arguments)
     if namespace.jobs < 1:
         parser.error(f"--jobs is {namespace.jobs}: it must be at least 1")
+    if not 0 <= namespace.max_damaged <= 1:
+        parser.error(f"--max-damaged is {namespace.max_damaged}: it must lie in [0, 1]")
     return namespace
 
 

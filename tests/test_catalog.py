@@ -81,9 +81,7 @@ def test_register_again_with_another_root(tmp_path: Path) -> None:
     assert metadata.stuff_colors[1] == [128, 0, 0] and metadata.spec_name == "lip"
 
 
-def test_root_comes_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     register_datasets()
     assert MetadataCatalog.get("ccp_val").index_file == str(tmp_path / "ccp" / "val.json")

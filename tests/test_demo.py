@@ -39,16 +39,22 @@ def _main(demo: ModuleType, output: Path, *inputs: Path | str) -> None:
     demo.main(["--config-file", "x.yaml", "--input", *map(str, inputs), "--output", str(output)])
 
 
-def test_overlay_changes_parts_and_keeps_background(demo: ModuleType) -> None:
-    image = np.full((120, 200, 3), 100, np.uint8)
-    labels = np.zeros((120, 200), np.uint8)
-    labels[:, 100:] = 1
-    drawn = demo.draw_overlay(
-        image, Parsing(labels, ("Background", "hat"), ((0, 0, 0), (250, 0, 0)))
-    )
-    assert drawn.shape == image.shape and drawn.dtype == np.uint8
-    assert np.array_equal(drawn[:, :90], image[:, :90])
-    assert drawn[5, 190, 0] > 150 and drawn[5, 190, 2] < 60
+@pytest.mark.parametrize(("height", "width"), [(500, 700), (120, 200)])
+def test_overlay_colors_parts_and_keeps_background(
+    demo: ModuleType, height: int, width: int
+) -> None:
+    image = np.full((height, width, 3), 100, np.uint8)
+    labels = np.zeros((height, width), np.uint8)
+    labels[:, width // 2 :] = 1
+    parsing = Parsing(labels, ("Background", "hat"), ((0, 0, 0), (250, 0, 0)))
+    drawn = demo.draw_overlay(image, parsing)
+    assert drawn.dtype == np.uint8
+    assert max(drawn.shape[:2]) == max(width, 640)
+    assert drawn.shape[0] / drawn.shape[1] == pytest.approx(height / width, rel=0.01)
+    middle = drawn.shape[1] // 2
+    assert (drawn[:, : middle - 10] == 100).all()
+    corner = drawn[20:40, -40:-20].astype(int)
+    assert (corner[..., 0] > 150).all() and (corner[..., 2] < 60).all()
 
 
 def test_writes_labels_in_the_palette_and_an_overlay(
@@ -64,7 +70,7 @@ def test_writes_labels_in_the_palette_and_an_overlay(
     assert values.shape == (40, 60)
     assert values[:, :20].max() == 0 and values[:, 40:].min() == 1
     with Image.open(output / "one.v2_overlay.png") as overlay:
-        assert overlay.size == (60, 40)
+        assert overlay.size == (640, 427)
     assert "parsed 1 of 1" in capsys.readouterr().out
 
 
@@ -78,6 +84,10 @@ def test_bad_files_are_reported_and_the_rest_goes_on(
         _main(run_demo, tmp_path / "out", tmp_path / "in", missing)
     names = {f.name for f in (tmp_path / "out").iterdir()}
     assert names == {"b.png", "b_overlay.png", ".schnet-outputs"}
+    # What was not written is not ours to replace later.
+    (tmp_path / "out" / "a.png").write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"a\.png exists and was not written"):
+        _main(run_demo, tmp_path / "out", tmp_path / "in")
     assert "parsed 1 of 3" in capsys.readouterr().out
 
 
@@ -91,9 +101,9 @@ def test_same_stems_keep_their_extension(run_demo: ModuleType, tmp_path: Path) -
             sizes[file.name] = image.size
     assert sizes == {
         "a.jpg.png": (60, 40),
-        "a.jpg_overlay.png": (60, 40),
+        "a.jpg_overlay.png": (640, 427),
         "a.png.png": (20, 30),
-        "a.png_overlay.png": (20, 30),
+        "a.png_overlay.png": (427, 640),
     }
 
 

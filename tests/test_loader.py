@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 from itertools import islice
 from pathlib import Path
 
@@ -63,9 +64,7 @@ def test_every_image_once_an_epoch_in_new_order() -> None:
 
 def test_ranks_share_the_draws() -> None:
     whole = list(islice(DrawSampler(5, seed=0), 24))
-    shares = [
-        list(islice(DrawSampler(5, seed=0, rank=rank, world_size=3), 8)) for rank in range(3)
-    ]
+    shares = [list(islice(DrawSampler(5, seed=0, rank=rank, world_size=3), 8)) for rank in range(3)]
     assert sorted(pair for share in shares for pair in share) == whole
     assert [draw for draw, _ in shares[1][:3]] == [1, 4, 7]
 
@@ -111,9 +110,7 @@ def test_resuming_goes_on_where_it_was(lip: Path) -> None:
     assert all(same(a, b) for a, b in zip(whole[3:], resumed, strict=True))
 
 
-def test_batch_must_divide_among_processes(
-    lip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_must_divide_among_processes(lip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     be_rank(monkeypatch, 0, 3)
     with pytest.raises(InputError, match=r"IMS_PER_BATCH is 4: .* multiple of the 3 processes"):
         build_train_loader(data_config("SOLVER.IMS_PER_BATCH", 4))
@@ -132,6 +129,8 @@ def test_bad_input_keeps_its_one_sentence(lip: Path, workers: int) -> None:
     message = str(caught.value)
     assert message.startswith("the label map ") and "c.png holds the value 77" in message
     assert "\n" not in message and "Traceback" not in message
+    # While the error is still held; workers that wait for its end hold up the exit.
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -276,6 +276,7 @@ def test_clean_keeps_what_users_made(clone: Path) -> None:
     for name in ours + theirs:
         (clone / name).mkdir(parents=True)
         (clone / name / "file").write_text("x")
+    (clone / "datasets" / "dolls" / "paper_dolls.json").touch()  # the renderer's mark
     (clone / "projects" / "a" / "__pycache__").mkdir(parents=True)
     (clone / "tests").mkdir()
     result = make(clone, "clean")
@@ -284,6 +285,14 @@ def test_clean_keeps_what_users_made(clone: Path) -> None:
     assert not any((clone / name).exists() for name in ours)
     assert all((clone / name / "file").exists() for name in theirs)
     assert not (clone / "projects" / "a" / "__pycache__").exists()
+
+
+def test_clean_keeps_dolls_that_were_not_rendered(clone: Path) -> None:
+    (clone / "datasets" / "dolls").mkdir(parents=True)
+    (clone / "datasets" / "dolls" / "photo.jpg").write_text("mine")
+    result = make(clone, "clean")
+    assert "keeping datasets/dolls" in result.stdout
+    assert (clone / "datasets" / "dolls" / "photo.jpg").exists()
 
 
 def test_ci_runs_lint_and_test_and_stops_at_a_failure(clone: Path) -> None:

@@ -183,9 +183,7 @@ def test_bad_training_input(tmp_path: Path) -> None:
         ((64, 64), (64, 64), (64, 64)),
     ],
 )
-def test_fitted_size(
-    size: tuple[int, int], box: tuple[int, int], fitted: tuple[int, int]
-) -> None:
+def test_fitted_size(size: tuple[int, int], box: tuple[int, int], fitted: tuple[int, int]) -> None:
     assert fitted_size(size, box) == fitted
 
 

@@ -114,7 +114,8 @@ def check_disk(folder: Path, disk_usage: Callable[[str], Any] = shutil.disk_usag
 def failure_message(title: str, output: str, log: Path) -> str:
     """Returns one line that says why a step failed, by its output, and what to do."""
     errors = [line.strip() for line in output.splitlines() if line.strip()]
-    own = [line for line in errors if line.startswith("install_detectron2: ")]
+    prefix = "install_detectron2: "
+    own = [line[len(prefix) :] for line in errors if line.startswith(prefix)]
     lowered = output.lower()
     if "no space left on device" in lowered or "disk quota exceeded" in lowered:
         reason = (

@@ -99,9 +99,8 @@ class Canvas:
             self._lay(piece, material, box, mask, colours)
         if relief > 0:
             self._emboss(box, mask, colours, relief)
-        inside = mask > 0
-        np.copyto(self.image[box.slices], colours, where=inside[..., None])
-        self.labels[box.slices][inside] = label
+        cv2.copyTo(colours, mask, self.image[box.slices])
+        self.labels[box.slices][mask > 0] = label
 
     def detail(
         self,
@@ -186,10 +185,10 @@ class Canvas:
         noise = self._noise[own.slices]
         shade = self._shade(u / np.float32(piece.half_width), float(across[0]), material.gloss)
         shade += np.float32(0.012 * material.gloss) * noise
-        colour = material.colours(u * per_head, v, noise) * shade[..., None]
+        colour = material.colours(u * per_head, v, noise) * _rgb(shade)
         rows = slice(own.top - box.top, own.bottom - box.top)
         columns = slice(own.left - box.left, own.right - box.left)
-        np.copyto(colours[rows, columns], colour, where=(inside > 0)[..., None])
+        cv2.copyTo(colour, inside, colours[rows, columns])
         np.maximum(mask[rows, columns], inside, out=mask[rows, columns])
 
     def _shade(self, s: Field, facing: float, gloss: float) -> Field:
@@ -204,11 +203,11 @@ class Canvas:
         size = 2 * int(0.03 * self.unit) + 1
         soft = cv2.blur(mask, (size, size)).astype(np.float32) * np.float32(1 / 255)
         rim = np.clip(np.float32(2.0) - 2 * soft, 0.0, 1.0)
-        colours *= (1 - np.float32(0.3 * relief) * rim)[..., None]
+        colours *= _rgb(1 - np.float32(0.3 * relief) * rim)
         shift = 0.035 * self.unit
         move = np.asarray([[1, 0, -self.light.side * shift], [0, 1, shift]], dtype=np.float64)
         shadow = cv2.warpAffine(soft, move, (box.shape[1], box.shape[0]))
-        self.image[box.slices] *= (1 - np.float32(0.34 * relief) * shadow)[..., None]
+        self.image[box.slices] *= _rgb(1 - np.float32(0.34 * relief) * shadow)
 
     def _blend(
         self,
@@ -224,6 +223,11 @@ class Canvas:
             share *= np.isin(self.labels[box.slices], within)
         region = self.image[box.slices]
         region += share[..., None] * (np.asarray(colour, dtype=np.float32) - region)
+
+
+def _rgb(field: Field) -> Field:
+    """Return the field three times over, (H, W, 3): faster than broadcasting over the last axis."""
+    return np.asarray(cv2.cvtColor(field, cv2.COLOR_GRAY2RGB), dtype=np.float32)
 
 
 def noise_tile(rng: np.random.Generator) -> Field:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -181,8 +182,11 @@ class Material:
             RGB, 0..255, shape (H, W, 3).
         """
         base = np.asarray(self.base, dtype=np.float32)
-        if self.pattern == "plain":
-            return np.broadcast_to(base, (*np.broadcast_shapes(u.shape, v.shape), 3))
         scale = np.float32(1.0 / self.period)
-        share = PATTERNS[self.pattern](u * scale, v * scale, noise)
-        return base + share[..., None] * (np.asarray(self.second, dtype=np.float32) - base)
+        if self.pattern == "plain":
+            share = np.zeros_like(noise)
+        else:
+            share = PATTERNS[self.pattern](u * scale, v * scale, noise)
+        contrast = np.asarray(self.second, dtype=np.float32) - base
+        mixing = np.stack([contrast, base], axis=1)
+        return np.asarray(cv2.transform(share, mixing), dtype=np.float32)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,8 +13,8 @@ from paper_dolls.scene import Sample, render_sample
 from paper_dolls.writer import Settings
 from PIL import Image
 
-COLUMNS, ROWS = 8, 3
-CELL_HEIGHT, GAP = 168, 6
+COLUMNS, ROWS = 6, 4
+SHEET_WIDTH, GAP = 1400, 6
 PAPER = 250
 
 
@@ -32,9 +31,9 @@ def write_sheet(path: Path, settings: Settings) -> None:
         for n in range(count)
     ]
     rows = [_row(samples[start : start + COLUMNS]) for start in range(0, count, COLUMNS)]
-    width = max(row.shape[1] for row in rows)
-    sheet = np.concatenate([_centred(row, width) for row in rows])
-    colours = Image.fromarray(sheet).quantize(256, dither=Image.Dither.NONE)
+    sheet = Image.fromarray(np.concatenate(rows))
+    few = sheet.quantize(256, kmeans=1)
+    colours = sheet.quantize(palette=few, dither=Image.Dither.FLOYDSTEINBERG)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     colours.save(temporary, format="PNG", optimize=True)
@@ -42,22 +41,18 @@ def write_sheet(path: Path, settings: Settings) -> None:
 
 
 def _row(samples: list[Sample]) -> NDArray[np.uint8]:
-    """Return the samples side by side at the same height."""
+    """Return the samples side by side at the same height, as wide as the sheet."""
+    shapes = [sample.labels.shape for sample in samples]
+    free = SHEET_WIDTH - GAP * (len(samples) + 1)
+    height = int(free / sum(2 * columns / rows for rows, columns in shapes))
+    row = np.full((height + GAP, SHEET_WIDTH, 3), PAPER, dtype=np.uint8)
     palette = np.asarray(PALETTE, dtype=np.uint8)
-    gap = np.full((CELL_HEIGHT, GAP, 3), PAPER, dtype=np.uint8)
-    cells: list[NDArray[Any]] = [gap]
-    for sample in samples:
-        rows, columns = sample.labels.shape
-        size = max(columns * CELL_HEIGHT // rows, 1), CELL_HEIGHT
-        cells.append(cv2.resize(sample.picture, size, interpolation=cv2.INTER_AREA))
-        cells.append(cv2.resize(palette[sample.labels], size, interpolation=cv2.INTER_NEAREST))
-        cells.append(gap)
-    return np.concatenate(cells, axis=1)
-
-
-def _centred(row: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """Return the row in the middle of a strip of paper of the given width."""
-    sheet = np.full((row.shape[0] + GAP, width, 3), PAPER, dtype=np.uint8)
-    left = (width - row.shape[1]) // 2
-    sheet[: row.shape[0], left : left + row.shape[1]] = row
-    return sheet
+    left = GAP
+    for sample, (rows, columns) in zip(samples, shapes, strict=True):
+        size = columns * height // rows, height
+        picture = cv2.resize(sample.picture, size, interpolation=cv2.INTER_AREA)
+        colours = cv2.resize(palette[sample.labels], size, interpolation=cv2.INTER_NEAREST)
+        row[:height, left : left + size[0]] = picture
+        row[:height, left + size[0] : left + 2 * size[0]] = colours
+        left += 2 * size[0] + GAP
+    return row

@@ -163,7 +163,7 @@ def _read_mark(output: Path) -> dict[str, object]:
         mark = json.loads((output / MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         mark = None
-    if mark and mark.get("format") != MARK_FORMAT:
+    if not isinstance(mark, dict) or mark.get("format") != MARK_FORMAT:
         raise InputError(
             f"--output {output} is not empty and holds no {MARK} of an earlier run: give a new or "
             "empty folder, nothing in it was changed"

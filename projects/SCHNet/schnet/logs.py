@@ -36,5 +36,4 @@ def stop_logging() -> None:
         package_logger = logging.getLogger(package)
         for handler in list(package_logger.handlers):
             package_logger.removeHandler(handler)
-            handler.flush()
         package_logger.propagate = True

@@ -128,8 +128,10 @@ def setup_evaluation(
     """
     cfg = load_model_config(config_files, opts).clone()
     cfg.defrost()
-    if resume is not Resume.NEVER and _decide_resume(cfg.OUTPUT_DIR, resume):
-        cfg.MODEL.WEIGHTS = str(latest_checkpoint(cfg.OUTPUT_DIR))
+    newest = latest_checkpoint(cfg.OUTPUT_DIR)
+    if resume is Resume.REQUIRED or (resume is Resume.AUTO and newest is not None):
+        _decide_resume(cfg.OUTPUT_DIR, resume)
+        cfg.MODEL.WEIGHTS = str(newest)
     if not cfg.MODEL.WEIGHTS:
         raise InputError(
             "--eval-only has no weights to evaluate: give MODEL.WEIGHTS <file>, or --resume for "
@@ -175,7 +177,9 @@ def write_run_config(cfg: CfgNode, start_iter: int) -> None:
 
 
 def _resolve_device(cfg: CfgNode) -> None:
-    """Fall back to the CPU where there is no GPU, and say so when logging has begun."""
+    """Fall back to the CPU where there is no GPU; `_log_run` says so when logging has begun."""
+    if cfg.MODEL.DEVICE.split(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"config key MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: it must be cpu or cuda")
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
 
@@ -193,21 +197,20 @@ def _check_class_count(cfg: CfgNode, name: str) -> None:
 
 def _decide_resume(output_dir: str, resume: Resume) -> bool:
     """Whether to continue from a checkpoint of the folder."""
-    found = latest_checkpoint(output_dir)
-    if resume is Resume.NEVER:
-        held = find_checkpoints(output_dir)
-        if held:
-            raise InputError(
-                f"OUTPUT_DIR {output_dir} holds checkpoints of another run ({held[-1].name}): "
-                "give --resume to continue it, or another OUTPUT_DIR"
-            )
-        return False
-    if found is None and resume is Resume.REQUIRED:
+    if resume is not Resume.NEVER and latest_checkpoint(output_dir) is not None:
+        return True
+    if resume is Resume.REQUIRED:
         raise InputError(
-            f"--resume finds no checkpoint in OUTPUT_DIR {output_dir}: correct OUTPUT_DIR, or "
-            "start without --resume"
+            f"--resume finds no checkpoint to continue from in OUTPUT_DIR {output_dir}: correct "
+            "OUTPUT_DIR, or start without --resume"
         )
-    return found is not None
+    held = find_checkpoints(output_dir)
+    if held:
+        raise InputError(
+            f"OUTPUT_DIR {output_dir} holds checkpoints of another run ({held[-1].name}): "
+            "give --resume to continue it, or another OUTPUT_DIR"
+        )
+    return False
 
 
 def _register_class_frequencies(cfg: CfgNode) -> None:

@@ -145,7 +145,8 @@ def _read_torchscript(path: str, key: str) -> dict[str, torch.Tensor]:
     try:
         with warnings.catch_warnings():
             # TorchScript is deprecated, and it is what CLIP's official files are.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            for category in (DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
     except _UNREADABLE as error:
         raise _unreadable(path, key, error) from error

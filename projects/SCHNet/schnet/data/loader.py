@@ -128,11 +128,17 @@ class CheckedLoader:
         Raises:
             InputError: a file of the batch is missing, damaged or does not fit its data set.
         """
-        for batch in self.loader:
-            for item in batch:
-                if isinstance(item, _BadInput):
-                    raise InputError(item.message)
-            yield batch
+        batches = iter(self.loader)
+        try:
+            for batch in batches:
+                for item in batch:
+                    if isinstance(item, _BadInput):
+                        raise InputError(item.message)
+                yield batch
+        finally:
+            # The last reference: the workers end here. Left to the garbage collector (an error's
+            # traceback would hold it), torch waits five seconds for each of them.
+            del batches
 
 
 def build_train_loader(cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
@@ -175,7 +181,6 @@ def build_train_loader(cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
         # torch's annotation knows integers only; any index that the data set takes will do.
         BatchSampler(sampler, cfg.SOLVER.IMS_PER_BATCH // world_size, drop_last=True),  # type: ignore[arg-type]
         cfg.DATALOADER.NUM_WORKERS,
-        keep_workers=True,
     )
 
 
@@ -200,21 +205,16 @@ def build_test_loader(cfg: CfgNode, name: str) -> CheckedLoader:
         MappedImages(dicts, TestMapper(cfg)),
         BatchSampler(share, cfg.TEST.BATCH_SIZE, drop_last=False),
         cfg.DATALOADER.NUM_WORKERS,
-        # A test loader lives for one evaluation.
-        keep_workers=False,
     )
 
 
-def _build(
-    dataset: Dataset[Any], batches: BatchSampler, num_workers: int, *, keep_workers: bool
-) -> CheckedLoader:
+def _build(dataset: Dataset[Any], batches: BatchSampler, num_workers: int) -> CheckedLoader:
     loader = DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_as_list,
         worker_init_fn=_init_worker,
-        persistent_workers=keep_workers and num_workers > 0,
     )
     return CheckedLoader(loader)
 

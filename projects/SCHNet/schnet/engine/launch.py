@@ -8,6 +8,7 @@ the parent as it was worded.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -118,6 +119,8 @@ def launch(main: Callable[..., Any], layout: ProcessLayout, args: tuple[Any, ...
         join=False,
         start_method="spawn",
     )
+    # It tells of every process that it stops; the reason is told below, once.
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     try:
         while not processes.join():
             pass

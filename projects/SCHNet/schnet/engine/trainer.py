@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -61,14 +62,9 @@ class ParsingTrainer(DefaultTrainer):
         self.max_iter = cfg.SOLVER.MAX_ITER
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        on_gpu = next(model.parameters()).device.type == "cuda"
         clip, amp = cfg.SOLVER.CLIP_GRADIENTS, cfg.SOLVER.AMP
         self._trainer = StepTrainer(
-            create_ddp_model(
-                model,
-                broadcast_buffers=False,
-                device_ids=[comm.get_local_rank()] if on_gpu else None,
-            ),
+            _distribute(model),
             optimizer,
             clip_norm=clip.CLIP_VALUE if clip.ENABLED else None,
             autocast_dtype=getattr(torch, amp.DTYPE) if amp.ENABLED else None,
@@ -216,3 +212,16 @@ class ParsingTrainer(DefaultTrainer):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> ParsingEvaluator:
         """Build the evaluator, which writes below OUTPUT_DIR/inference."""
         return build_evaluator(cfg, dataset_name)
+
+
+def _distribute(model: nn.Module) -> nn.Module:
+    """Wrap the model where there are several processes, on GPUs or CPUs."""
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    with warnings.catch_warnings():
+        # `broadcast_buffers` is being renamed; both Detectron2 and older PyTorch know this name.
+        warnings.simplefilter("ignore", FutureWarning)
+        return create_ddp_model(
+            model,
+            broadcast_buffers=False,
+            device_ids=[comm.get_local_rank()] if on_gpu else None,
+        )

@@ -1,0 +1,42 @@
+"""What test_launch.py runs in spawned processes: importable there, and quick to import."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from detectron2.utils import comm
+
+from schnet.errors import InputError
+
+
+def write_ranks(folder: str) -> None:
+    """Write what each process knows about the group."""
+    facts = {
+        "world_size": comm.get_world_size(),
+        "local_rank": comm.get_local_rank(),
+        "local_size": comm.get_local_size(),
+        "sum": sum(comm.all_gather(comm.get_rank() + 1)),
+    }
+    (Path(folder) / f"{comm.get_rank()}.json").write_text(json.dumps(facts))
+
+
+def refuse_on_rank_one() -> None:
+    """Raise bad input on one process while the other waits for it."""
+    if comm.get_rank() == 1:
+        raise InputError("photos/a.jpg is not an image: replace it")
+    comm.synchronize()
+
+
+def crash() -> None:
+    """Fail by a defect, on every process."""
+    raise ZeroDivisionError("a defect")
+
+
+def die() -> None:
+    """Be killed, as by the system's memory limit; the other process would wait for ever."""
+    if comm.get_rank() == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    comm.synchronize()

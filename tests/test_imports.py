@@ -1,0 +1,167 @@
+"""The house rules that a program can check: who imports whom, sizes, annotations."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = REPOSITORY / "projects" / "SCHNet" / "schnet"
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 350, 60
+
+BASICS = {"schnet.errors", "schnet.weight_files", "schnet.checkpoint"}
+ALLOWED = {
+    "schnet.errors": set(),
+    "schnet.logs": set(),
+    "schnet.weight_files": {"schnet.errors"},
+    "schnet.checkpoint": {"schnet.errors", "schnet.weight_files"},
+    "schnet.config": {"schnet.errors", "schnet.config_checks"},
+    "schnet.config_checks": {"schnet.errors"},
+    "schnet.data": {"schnet.errors", "schnet.data"},
+    "schnet.modeling": {*BASICS, "schnet.modeling"},
+    "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
+    "schnet.setup": {*BASICS, "schnet.config", "schnet.logs", "schnet.data"},
+}
+"""What a module or package may import of schnet, by longest prefix; others are not restricted."""
+
+
+def _sources() -> list[Path]:
+    folders = [REPOSITORY / name for name in ("projects", "tools", "datasets")]
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    return [*files, REPOSITORY / "train_net.py"]
+
+
+def _package_sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _imports(tree: ast.AST, within: str = "schnet") -> Iterator[str]:
+    """Modules of `within` that are imported anywhere in a tree, as dotted names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import: name the package"
+            module = node.module or ""
+            # `from schnet.data import index` imports a module, or a name of one.
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+            names = [name for name in names if name == module or _is_module(name)]
+        else:
+            continue
+        yield from (name for name in names if name == within or name.startswith(f"{within}."))
+
+
+def _is_module(name: str) -> bool:
+    path = PACKAGE.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def _covers(prefixes: set[str], name: str) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _rule(module: str) -> set[str] | None:
+    """The longest entry of ALLOWED that a module falls under, or None."""
+    found = [prefix for prefix in ALLOWED if _covers({prefix}, module)]
+    return ALLOWED[max(found, key=len)] if found else None
+
+
+@pytest.mark.parametrize("path", _package_sources(), ids=_module_name)
+def test_modules_import_what_their_layer_may(path: Path) -> None:
+    module = _module_name(path)
+    rule = _rule(module)
+    if rule is None:
+        return
+    foreign = {name for name in _imports(_parse(path)) if name != "schnet"}
+    assert not {name for name in foreign if not _covers({*rule, module}, name)}
+
+
+def test_only_entry_points_know_the_engine() -> None:
+    for path in _package_sources():
+        if not _covers({"schnet.engine"}, _module_name(path)):
+            assert not {n for n in _imports(_parse(path)) if _covers({"schnet.engine"}, n)}, path
+
+
+def test_no_cycle_among_the_modules() -> None:
+    graph = {_module_name(p): set(_imports(_parse(p))) - {_module_name(p)} for p in _package_sources()}
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, f"import cycle: {' -> '.join((*above, module))}"
+        if module in done or module not in graph:
+            return
+        for other in sorted(graph[module]):
+            # A package's own __init__ gathers its modules; they do not gather it.
+            visit(other, (*above, module))
+        done.add(module)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_modeling_is_layered_as_designed() -> None:
+    order = {"meta_arch": 3, "sam": 2, "clip": 2, "head": 2}
+    for path in sorted((PACKAGE / "modeling").glob("*.py")):
+        rank = order.get(path.stem, 1)
+        if path.stem == "__init__":
+            continue
+        for name in _imports(_parse(path), "schnet.modeling"):
+            other = name.removeprefix("schnet.modeling").lstrip(".")
+            assert order.get(other, 1) <= rank, f"{path.name} imports {name}"
+
+
+def test_clip_enters_sam_at_one_place() -> None:
+    calls = [
+        path.name
+        for path in _package_sources()
+        for node in ast.walk(_parse(path))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "refine"
+    ]
+    assert calls == ["sam.py"]
+
+
+def test_importing_the_package_registers_no_data_set() -> None:
+    for path in _package_sources():
+        for node in _parse(path).body:
+            called = node.value if isinstance(node, ast.Expr) else None
+            assert not isinstance(called, ast.Call), f"{path}: a call at import, line {node.lineno}"
+
+
+@pytest.mark.parametrize("path", _sources(), ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_sizes_and_annotations(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        where = f"{path.name}: {node.name}"
+        assert node.end_lineno is not None
+        assert node.end_lineno - node.lineno + 1 <= MAX_FUNCTION_LINES, where
+        assert node.returns is not None, f"{where} has no return annotation"
+        spec = node.args
+        named = [*spec.posonlyargs, *spec.args, *spec.kwonlyargs, spec.vararg, spec.kwarg]
+        bare = [a.arg for a in named if a and a.annotation is None]
+        assert not {*bare} - {"self", "cls"}, f"{where}: {bare} not annotated"
+
+
+def test_every_source_defers_annotations() -> None:
+    marker = "from __future__ import annotations"
+    for path in _sources():
+        text = path.read_text(encoding="utf-8")
+        # make_env.py must parse with any Python, to say that it is too old.
+        if "def " in text and path.name != "make_env.py":
+            assert marker in text, path

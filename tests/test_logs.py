@@ -1,0 +1,66 @@
+"""The log: brief on the terminal, complete in the file, and no handler left behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schnet.logs import LOGGED_PACKAGES, start_logging, stop_logging
+
+
+@pytest.fixture(autouse=True)
+def _detached() -> Iterator[None]:
+    """Leave the loggers to the other tests as they were."""
+    yield
+    stop_logging()
+
+
+def test_file_has_all_levels_and_the_terminal_from_info_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start_logging(tmp_path / "log.txt")
+    logging.getLogger("schnet.somewhere").debug("a detail")
+    logging.getLogger("schnet.somewhere").info("a fact")
+    text = (tmp_path / "log.txt").read_text()
+    assert "a detail" in text
+    assert "a fact" in text
+    shown = capsys.readouterr().out
+    assert "a detail" not in shown
+    assert shown.count("a fact") == 1
+
+
+def test_second_start_leaves_the_first_file_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start_logging(tmp_path / "one.txt")
+    start_logging(tmp_path / "two.txt")
+    logging.getLogger("detectron2").info("a fact")
+    assert (tmp_path / "one.txt").read_text() == ""
+    assert capsys.readouterr().out.count("a fact") == 1
+
+
+def test_existing_log_is_continued(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("earlier\n")
+    start_logging(tmp_path / "log.txt")
+    logging.getLogger("schnet").info("later")
+    assert (tmp_path / "log.txt").read_text().startswith("earlier\n")
+
+
+def test_other_ranks_write_files_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start_logging(tmp_path / "log.txt", rank=1)
+    logging.getLogger("schnet").info("a fact")
+    assert "a fact" in (tmp_path / "log.txt.rank1").read_text()
+    assert capsys.readouterr().out == ""
+
+
+def test_stopping_restores_propagation(tmp_path: Path) -> None:
+    start_logging(tmp_path / "log.txt")
+    stop_logging()
+    for name in LOGGED_PACKAGES:
+        assert not logging.getLogger(name).handlers
+        assert logging.getLogger(name).propagate

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import scipy.io
+from conftest import REPOSITORY, SHARED_DATA
+from data_helpers import save_image
+from PIL import Image
+
+from schnet.data.catalog import class_frequencies, load_registered, register_datasets
+from schnet.data.index import read_index
+from schnet.data.labels import CCP_GROUPS, CCP_LABELS
+from schnet.data.reading import read_label
+from schnet.errors import InputError
+
+SCRIPT = REPOSITORY / "datasets" / "prepare_ccp.py"
+CCP = SHARED_DATA / "ccp"
+# Not in group order, so that values and groups are told apart; `null` is 0 as in CCP.
+NAMES = ["null", *sorted(name for names in CCP_GROUPS.values() for name in names if name != "null")]
+IDS = [f"{number:04d}" for number in range(1, 11)]
+SIZE = (12, 8)
+
+
+@pytest.fixture
+def prepare_ccp(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return __import__("prepare_ccp")
+
+
+def truth(image_id: str) -> np.ndarray:
+    """Values of CCP's 59 names, different for each id."""
+    return np.random.default_rng(int(image_id)).integers(0, 59, SIZE).astype(np.uint8)
+
+
+def groups(values: np.ndarray) -> np.ndarray:
+    """What the values become, by name."""
+    group_of = {name: group for group, names in CCP_GROUPS.items() for name in names}
+    classes = list(CCP_LABELS)
+    return np.vectorize(lambda value: classes.index(group_of[NAMES[value]]))(values)
+
+
+def write_annotation(source: Path, image_id: str, values: np.ndarray) -> None:
+    path = source / "annotations" / "pixel-level" / f"{image_id}.mat"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scipy.io.savemat(path, {"groundtruth": values}, do_compression=True)
+
+
+def make_source(folder: Path, names: list[str] = NAMES) -> Path:
+    """A small CCP in its official layout, with one photo that has no pixel labels."""
+    for image_id in IDS:
+        save_image(folder / "photos" / f"{image_id}.jpg", np.full((*SIZE, 3), 99, np.uint8))
+        write_annotation(folder, image_id, truth(image_id))
+    save_image(folder / "photos" / "2000.jpg", np.full((*SIZE, 3), 9, np.uint8))
+    cells = np.empty((1, len(names)), object)
+    cells[0] = names
+    scipy.io.savemat(folder / "label_list.mat", {"label_list": cells})
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Modification time and content of every file."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def prepare(module: ModuleType, source: Path, output: Path, max_damaged: float = 0.5) -> str:
+    return str(module.prepare(source, output, jobs=1, max_damaged=max_damaged))
+
+
+def test_groups_and_indexes(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    source, output = make_source(tmp_path / "source"), tmp_path / "root" / "ccp"
+    before = snapshot(source)
+    prepare(prepare_ccp, source, output)
+    assert snapshot(source) == before
+    for image_id in IDS:
+        assert np.array_equal(
+            read_label(output / "labels" / f"{image_id}.png", 16), groups(truth(image_id))
+        )
+    with Image.open(output / "labels" / "0001.png") as image:
+        assert image.mode == "P"
+        assert tuple(image.getpalette()[3:6]) == CCP_LABELS["hat"]
+    train, val = read_index(output / "train.json"), read_index(output / "val.json")
+    assert [record.image for record in train.records] == [f"{i}.jpg" for i in IDS[:8]]
+    assert [record.label for record in val.records] == ["0009.png", "0010.png"]
+    assert train.image_root == str((source / "photos").resolve())
+    assert (train.records[0].height, train.records[0].width) == SIZE
+    counts = np.bincount(groups(np.stack([truth(i) for i in IDS[8:]])).ravel(), minlength=16)
+    assert list(val.pixel_counts) == counts.tolist()
+
+
+def test_prepared_set_registers(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    prepare(prepare_ccp, make_source(tmp_path / "source"), tmp_path / "root" / "ccp")
+    register_datasets(str(tmp_path / "root"))
+    entries = load_registered(["ccp_val"])
+    assert [entry["image_id"] for entry in entries] == ["0009", "0010"]
+    assert all(os.path.isfile(entry["file_name"]) for entry in entries)
+    assert all(os.path.isfile(entry["sem_seg_file_name"]) for entry in entries)
+    assert sum(class_frequencies("ccp_train")) == pytest.approx(1)
+
+
+def test_second_run_writes_only_what_is_new(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    source, output = make_source(tmp_path / "source"), tmp_path / "out"
+    prepare(prepare_ccp, source, output)
+    before = snapshot(output / "labels")
+    (output / "labels" / "0003.png").unlink()
+    (output / "labels" / "0004.png").write_bytes(b"cut off")
+    write_annotation(source, "0005", truth("0006"))
+    summary = prepare(prepare_ccp, source, output)
+    after = snapshot(output / "labels")
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed == {"0003.png", "0004.png", "0005.png"}
+    for image_id, values in {"0004": "0004", "0005": "0006"}.items():
+        path = output / "labels" / f"{image_id}.png"
+        assert np.array_equal(read_label(path, 16), groups(truth(values)))
+    written = next(line for line in summary.splitlines() if line.startswith("label maps written"))
+    assert written.split()[-2:] == ["3", "0"]
+
+
+def damage(source: Path) -> dict[str, str]:
+    """Spoil four pairs; what the report must say of each."""
+    (source / "photos" / "0002.jpg").unlink()
+    photo = source / "photos" / "0003.jpg"
+    photo.write_bytes(photo.read_bytes()[:-40])
+    (source / "annotations" / "pixel-level" / "0004.mat").write_bytes(b"no MATLAB file")
+    write_annotation(source, "0009", truth("0009")[:, :-1])
+    write_annotation(source, "0010", truth("0010") + 100)
+    return {
+        "0002.mat": "has no photo 0002.jpg",
+        "0003.jpg": "cannot be read",
+        "0004.mat": "cannot be read as MATLAB data",
+        "0009.mat": "is 8x12 pixels",
+        "0010.mat": "but label_list.mat names 0..58",
+    }
+
+
+def test_damaged_files_are_named_and_left_out(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    source, output = make_source(tmp_path / "source"), tmp_path / "out"
+    expected = damage(source)
+    # Leave one good pair in the validation split.
+    write_annotation(source, "0010", truth("0010"))
+    del expected["0010.mat"]
+    summary = prepare(prepare_ccp, source, output)
+    left_out = [line for line in summary.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == len(expected)
+    for line, (name, problem) in zip(left_out, expected.items(), strict=True):
+        assert name in line and problem in line
+    train, val = read_index(output / "train.json"), read_index(output / "val.json")
+    assert [r.image for r in train.records] == [f"{i}.jpg" for i in IDS[:1] + IDS[4:8]]
+    assert [r.image for r in val.records] == ["0010.jpg"]
+    rows = {line[:30].strip(): line.split()[-2:] for line in summary.splitlines()}
+    assert rows["pairs found"] == ["8", "2"] and rows["pairs in the index"] == ["5", "1"]
+    assert rows["missing partners"] == ["1", "0"] and rows["unreadable files"] == ["2", "0"]
+    assert rows["size mismatches"] == ["0", "1"]
+
+
+def test_value_without_a_name_is_refused(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    write_annotation(tmp_path, "0001", np.full(SIZE, 59, np.uint8))
+    path = tmp_path / "annotations" / "pixel-level" / "0001.mat"
+    with pytest.raises(InputError, match=r"0001\.mat holds the value 59"):
+        prepare_ccp.read_groups(path, np.zeros(59, np.uint8))
+
+
+def test_too_much_damage_stops(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    source, output = make_source(tmp_path / "source"), tmp_path / "out"
+    damage(source)
+    with pytest.raises(InputError, match=r"5 of 10 pairs cannot be used, more than 40%.*0004"):
+        prepare(prepare_ccp, source, output, max_damaged=0.4)
+    assert not (output / "train.json").exists() and not (output / "val.json").exists()
+
+
+def test_unknown_name_is_refused(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", [*NAMES[:-1], "toga"])
+    with pytest.raises(InputError, match="the name 'toga'"):
+        prepare(prepare_ccp, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_source_is_found_one_folder_deeper(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    make_source(tmp_path / "clothing-co-parsing")
+    assert "pairs in the index" in prepare(prepare_ccp, tmp_path, tmp_path / "out")
+
+
+def test_wrong_folders_are_refused(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source")
+    with pytest.raises(InputError, match=r"nowhere does not hold CCP's photos/"):
+        prepare(prepare_ccp, tmp_path / "nowhere", tmp_path / "out")
+    for output in (source, source / "ccp"):
+        with pytest.raises(InputError, match="lies in the source .*never changed"):
+            prepare(prepare_ccp, source, output)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file: give a folder"):
+        prepare(prepare_ccp, source, tmp_path / "file")
+
+
+def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_line(tmp_path: Path) -> None:
+    source, output = make_source(tmp_path / "source"), tmp_path / "out"
+    done = run_script("--source", source, "--output", output, "--jobs", 2)
+    assert done.returncode == 0 and "pairs in the index" in done.stdout
+    assert "10/10" in done.stderr
+    (source / "label_list.mat").unlink()
+    failed = run_script("--source", source, "--output", output)
+    assert failed.returncode == 2 and "label_list.mat cannot be read" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.skipif(not CCP.is_dir(), reason=f"the real CCP photos are not at {CCP}")
+def test_real_names_and_one_real_pair(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    names = prepare_ccp.read_label_names(CCP / "label_list.mat")
+    assert len(names) == 59 and names[0] == "null"
+    source = prepare_ccp.find_source(CCP)
+    assert len(source.annotations) == 400
+    result = prepare_ccp.convert("0001", source, tmp_path, prepare_ccp.group_table(names))
+    assert result.record is not None and (result.record.height, result.record.width) == (832, 550)
+    assert result.pixel_counts[0] > 0.4 * 832 * 550
+    assert sum(count > 0 for count in result.pixel_counts) > 5

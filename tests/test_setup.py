@@ -1,0 +1,203 @@
+"""What comes before a run: device, data sets, output folder, seed, log; and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from detectron2.data import MetadataCatalog
+from tiny_lip import OPTS, make_lip, split_folders
+
+from schnet.config import load_config
+from schnet.data.index import DatasetIndex, IndexRecord, write_index
+from schnet.errors import InputError
+from schnet.logs import stop_logging
+from schnet.setup import (
+    Resume,
+    load_model_config,
+    setup_evaluation,
+    setup_training,
+    write_run_config,
+)
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A tiny LIP below the data root; the loggers are left as they were."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    yield make_lip(tmp_path / "data")
+    stop_logging()
+
+
+@pytest.fixture
+def opts(tmp_path: Path) -> list[str]:
+    return [*OPTS, "OUTPUT_DIR", str(tmp_path / "out")]
+
+
+def _touch(tmp_path: Path, *names: str) -> None:
+    for name in names:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / name).touch()
+
+
+def test_cpu_is_taken_where_there_is_no_gpu(
+    opts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg, _ = setup_training([], [*opts, "MODEL.DEVICE", "cuda"], Resume.NEVER)
+    assert cfg.MODEL.DEVICE == "cpu"
+    assert "there is no GPU: running on the CPU" in (tmp_path / "out" / "log.txt").read_text()
+
+
+def test_gpu_is_kept_where_there_is_one(opts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load_model_config([], [*opts, "MODEL.DEVICE", "cuda"]).MODEL.DEVICE == "cuda"
+
+
+def test_unknown_device_is_refused(opts: list[str]) -> None:
+    with pytest.raises(InputError, match="MODEL.DEVICE"):
+        load_model_config([], [*opts, "MODEL.DEVICE", "gpu"])
+
+
+def test_tools_get_the_data_set_without_its_files(
+    tmp_path: Path, opts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nowhere"))
+    cfg = load_model_config([], opts)
+    assert len(MetadataCatalog.get(cfg.DATASETS.TEST[0]).stuff_classes) == 20
+    assert not (tmp_path / "out").exists()
+
+
+def test_class_count_of_another_data_set_is_refused(opts: list[str]) -> None:
+    with pytest.raises(InputError, match="NUM_CLASSES is 18 and the data set lip_train has 20"):
+        load_model_config([], [*opts, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "18"])
+
+
+def test_unknown_data_set_is_refused_with_the_known_ones(opts: list[str]) -> None:
+    with pytest.raises(InputError, match=r"lop_train.*lip_train"):
+        load_model_config([], [*opts, "DATASETS.TRAIN", "('lop_train',)"])
+
+
+def test_missing_and_empty_data_are_refused_before_anything_is_written(
+    tmp_path: Path, data: Path, opts: list[str]
+) -> None:
+    images, _ = split_folders(data, "val")
+    for photo in images.iterdir():
+        photo.unlink()
+    (images.parent / "val_id.txt").unlink()
+    with pytest.raises(InputError, match="val_images"):
+        setup_training([], opts, Resume.NEVER)
+    images.rmdir()
+    with pytest.raises(InputError, match="val_images"):
+        setup_training([], opts, Resume.NEVER)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_weights_are_refused_before_the_model_is_built(opts: list[str]) -> None:
+    with pytest.raises(InputError, match=r"MODEL.WEIGHTS names nothing.pth"):
+        setup_training([], [*opts, "MODEL.WEIGHTS", "nothing.pth"], Resume.NEVER)
+    with pytest.raises(InputError, match=r"MODEL.WEIGHTS names nothing.pth"):
+        setup_evaluation([], [*opts, "MODEL.WEIGHTS", "nothing.pth"], Resume.NEVER)
+
+
+@pytest.mark.parametrize(
+    ("held", "resume", "continues"),
+    [
+        ([], Resume.NEVER, False),
+        (["log.txt", "metrics.json"], Resume.NEVER, False),
+        ([], Resume.AUTO, False),
+        (["model_init.pth"], Resume.AUTO, True),
+        (["model_init.pth"], Resume.REQUIRED, True),
+    ],
+)
+def test_starts_or_continues(
+    tmp_path: Path, opts: list[str], held: list[str], resume: Resume, continues: bool
+) -> None:
+    _touch(tmp_path, *held)
+    assert setup_training([], opts, resume)[1] is continues
+
+
+@pytest.mark.parametrize(
+    ("held", "resume", "told"),
+    [
+        (["model_best.pth"], Resume.NEVER, "holds checkpoints of another run .*--resume"),
+        (["other.pth"], Resume.AUTO, "holds checkpoints of another run"),
+        ([], Resume.REQUIRED, "--resume finds no checkpoint"),
+        (["model_best.pth"], Resume.REQUIRED, "--resume finds no checkpoint"),
+    ],
+)
+def test_folder_that_does_not_fit_is_refused_untouched(
+    tmp_path: Path, opts: list[str], held: list[str], resume: Resume, told: str
+) -> None:
+    _touch(tmp_path, *held)
+    with pytest.raises(InputError, match=told):
+        setup_training([], opts, resume)
+    out = tmp_path / "out"
+    assert sorted(path.name for path in out.glob("*")) == held
+
+
+def test_class_frequencies_follow_the_index(data: Path, opts: list[str]) -> None:
+    weighted = [*opts, "MODEL.LOSS.CLASS_WEIGHTS", "sqrt_inverse"]
+    with pytest.raises(InputError, match="train.json"):
+        setup_training([], weighted, Resume.NEVER)
+    classes = tuple(MetadataCatalog.get("lip_train").stuff_classes)
+    images, labels = (str(folder) for folder in split_folders(data, "train"))
+    record = IndexRecord("train_0.jpg", "train_0.png", 48, 32)
+    for first in (30, 10):  # the second time, the value changes
+        counts = (first,) + (10,) * 19
+        write_index(
+            data / "train.json", DatasetIndex(classes, images, labels, counts, (record,))
+        )
+        setup_training([], weighted, Resume.NEVER)
+        found = MetadataCatalog.get("lip_train").class_frequencies
+        assert found == pytest.approx([count / sum(counts) for count in counts])
+
+
+def test_seed_is_set_and_a_negative_one_is_drawn_and_kept(tmp_path: Path, opts: list[str]) -> None:
+    setup_training([], opts, Resume.NEVER)
+    first = torch.rand(1)
+    setup_training([], opts, Resume.NEVER)
+    assert torch.equal(first, torch.rand(1))
+    drawn, _ = setup_training([], [*opts, "SEED", "-1"], Resume.NEVER)
+    assert drawn.SEED >= 0
+    write_run_config(drawn, 0)
+    _touch(tmp_path, "model_init.pth")
+    resumed, _ = setup_training([], [*opts, "SEED", "-1"], Resume.AUTO)
+    assert resumed.SEED == drawn.SEED
+
+
+def test_evaluation_needs_weights_and_writes_beside_the_run(
+    tmp_path: Path, opts: list[str]
+) -> None:
+    with pytest.raises(InputError, match="--eval-only has no weights"):
+        setup_evaluation([], opts, Resume.NEVER)
+    with pytest.raises(InputError, match="--resume finds no checkpoint"):
+        setup_evaluation([], opts, Resume.REQUIRED)
+    _touch(tmp_path, "model_init.pth", "log.txt", "config.yaml")
+    cfg = setup_evaluation([], opts, Resume.REQUIRED)
+    assert cfg.MODEL.WEIGHTS == str(tmp_path / "out" / "model_init.pth")
+    assert (tmp_path / "out" / "log.txt").read_text() == ""
+    assert (tmp_path / "out" / "config.yaml").read_text() == ""
+    assert (tmp_path / "out" / "evaluation" / "log.txt").read_text()
+
+
+def test_run_config_is_kept_when_a_resumed_run_differs(tmp_path: Path, opts: list[str]) -> None:
+    out = tmp_path / "out"
+    write_run_config(load_config([], opts), 0)
+    written = (out / "config.yaml").read_text()
+    write_run_config(load_config([], opts), 4)
+    assert [path.name for path in out.iterdir()] == ["config.yaml"]
+    write_run_config(load_config([], [*opts, "SOLVER.MAX_ITER", "9"]), 4)
+    assert (out / "config.yaml").read_text() == written
+    assert yaml.safe_load((out / "config_resumed_0000004.yaml").read_text())["SOLVER"][
+        "MAX_ITER"
+    ] == 9
+
+
+def test_written_config_reads_back_the_same(tmp_path: Path, opts: list[str]) -> None:
+    cfg = load_config([], opts)
+    write_run_config(cfg, 0)
+    assert load_config([tmp_path / "out" / "config.yaml"]).dump() == cfg.dump()
