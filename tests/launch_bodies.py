@@ -30,6 +30,11 @@ def refuse_on_rank_one() -> None:
     comm.synchronize()
 
 
+def refuse_everywhere() -> None:
+    """Raise the same bad input on every process."""
+    raise InputError("photos/a.jpg is not an image: replace it")
+
+
 def crash() -> None:
     """Fail by a defect, on every process."""
     raise ZeroDivisionError("a defect")

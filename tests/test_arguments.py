@@ -15,6 +15,7 @@ def test_config_files_are_layers_in_order() -> None:
     args = parse_arguments([*FILE, "--config-file", "b.yaml"])
     assert args.config_file == ["a.yaml", "b.yaml"]
     assert args.opts == []
+    assert args.dist_url == "auto"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from schnet.errors import InputError
 class _Head(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.num_classes = num_classes
         self.classifier = nn.Conv2d(4, num_classes, 1)
 
 
@@ -32,6 +31,7 @@ class _Model(nn.Module):
     def __init__(self, num_classes: int = 20, width: int = 4) -> None:
         super().__init__()
         self.body = nn.Linear(3, width)
+        self.neck = nn.Linear(width, 4)
         self.sem_seg_head = _Head(num_classes)
         self.register_buffer("text", torch.ones(2), persistent=False)
 
@@ -47,7 +47,9 @@ def _trained() -> tuple[_Model, torch.optim.Optimizer]:
 
 def test_everything_comes_back(tmp_path: Path) -> None:
     model, optimizer = _trained()
-    ParsingCheckpointer(model, str(tmp_path), optimizer=optimizer).save("model_0000009", iteration=9)
+    ParsingCheckpointer(model, str(tmp_path), optimizer=optimizer).save(
+        "model_0000009", iteration=9
+    )
     other = _Model()
     other_optimizer = torch.optim.AdamW(other.parameters(), lr=7.0)
     checkpointer = ParsingCheckpointer(other, str(tmp_path), optimizer=other_optimizer)
@@ -94,7 +96,10 @@ def test_failed_write_keeps_the_earlier_file(
     with pytest.raises(InputError, match=r"model_final.pth cannot be written.*No space left"):
         checkpointer.save("model_final", iteration=2)
     assert (tmp_path / "model_final.pth").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_final.pth"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "last_checkpoint",
+        "model_final.pth",
+    ]
 
 
 def test_other_class_count_is_told_in_classes(tmp_path: Path) -> None:

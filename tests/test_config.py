@@ -8,7 +8,7 @@ import pytest
 from detectron2.config import get_cfg
 
 from schnet.config import add_schnet_config, load_config
-from schnet.config_checks import CHECKS, require_file
+from schnet.config_checks import CHECKS
 from schnet.errors import InputError
 
 
@@ -104,9 +104,3 @@ def test_broken_file_is_named(tmp_path: Path, text: str, told: str) -> None:
 def test_missing_file_is_named() -> None:
     with pytest.raises(InputError, match="no config file no/such.yaml"):
         load_config(["no/such.yaml"])
-
-
-def test_required_file_is_named_with_its_key(tmp_path: Path) -> None:
-    require_file(_write(tmp_path / "a.yaml", ""), "KEY")
-    with pytest.raises(InputError, match="KEY names .*nothing"):
-        require_file(tmp_path / "nothing", "KEY")

@@ -95,7 +95,9 @@ def test_only_entry_points_know_the_engine() -> None:
 
 
 def test_no_cycle_among_the_modules() -> None:
-    graph = {_module_name(p): set(_imports(_parse(p))) - {_module_name(p)} for p in _package_sources()}
+    graph = {
+        _module_name(p): set(_imports(_parse(p))) - {_module_name(p)} for p in _package_sources()
+    }
     done: set[str] = set()
 
     def visit(module: str, above: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import launch_bodies
@@ -77,9 +78,7 @@ def test_torchrun_with_one_process_is_this_one(monkeypatch: pytest.MonkeyPatch) 
         launch(os.getpid, TWO)
 
 
-def test_torchrun_environment_is_one_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_torchrun_environment_is_one_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layout says one process, the environment two: the environment counts."""
     port = launching._free_port()
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
@@ -112,9 +111,14 @@ def _assert_two_ranks(folder: Path) -> None:
         assert facts == {"world_size": 2, "local_rank": rank, "local_size": 2, "sum": 3}
 
 
-def test_bad_input_of_one_process_stops_all(capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "body", [launch_bodies.refuse_on_rank_one, launch_bodies.refuse_everywhere]
+)
+def test_bad_input_comes_back_once_and_stops_all(
+    capfd: pytest.CaptureFixture[str], body: Callable[[], None]
+) -> None:
     with pytest.raises(InputError, match="^photos/a.jpg is not an image: replace it$"):
-        launch(launch_bodies.refuse_on_rank_one, TWO)
+        launch(body, TWO)
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -57,7 +57,10 @@ def test_cross_entropy_is_averaged_per_image_then_over_images() -> None:
     logits, labels = _batch()
     labels[0, 1:] = 255
     expected = torch.stack(
-        [F.cross_entropy(x[None], y[None], ignore_index=255) for x, y in zip(logits, labels)]
+        [
+            F.cross_entropy(x[None], y[None], ignore_index=255)
+            for x, y in zip(logits, labels, strict=True)
+        ]
     ).mean()
     assert torch.allclose(_loss()(logits, labels)["loss_ce"], expected)
 

@@ -53,8 +53,10 @@ def write_annotation(source: Path, image_id: str, values: np.ndarray) -> None:
 
 def make_source(folder: Path, names: list[str] = NAMES) -> Path:
     """A small CCP in its official layout, with one photo that has no pixel labels."""
+    rng = np.random.default_rng(0)
     for image_id in IDS:
-        save_image(folder / "photos" / f"{image_id}.jpg", np.full((*SIZE, 3), 99, np.uint8))
+        noise = rng.integers(0, 256, (*SIZE, 3), np.uint8)
+        save_image(folder / "photos" / f"{image_id}.jpg", noise)
         write_annotation(folder, image_id, truth(image_id))
     save_image(folder / "photos" / "2000.jpg", np.full((*SIZE, 3), 9, np.uint8))
     cells = np.empty((1, len(names)), object)

@@ -190,7 +190,9 @@ def test_a_random_base_is_the_same_whenever_it_is_built_and_leaves_the_generator
     state = torch.get_rng_state()
     second = build_sam_encoder("tiny", "random")
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
 
 
 def test_the_config_switches_freezing_and_ftm(tiny_cfg: Callable[..., CfgNode]) -> None:

@@ -47,7 +47,8 @@ def test_torchscript_archive_keeps_its_types(tmp_path: Path) -> None:
 
 
 def test_safetensors(tmp_path: Path) -> None:
-    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    import safetensors.torch as safetensors
+
     safetensors.save_file(_state(), tmp_path / "w.safetensors")
     _assert_same(read_state_dict(str(tmp_path / "w.safetensors"), KEY))
     (tmp_path / "bad.safetensors").write_bytes(b"no header")
@@ -123,5 +124,7 @@ def test_failed_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError("no route to host")
 
     monkeypatch.setattr(PathManager, "get_local_path", refuse)
-    with pytest.raises(InputError, match=r"sam_vit_b and https://.*no route to host.*give its path"):
+    with pytest.raises(
+        InputError, match=r"sam_vit_b and https://.*no route to host.*give its path"
+    ):
         locate_weights("sam_vit_b", KEY)

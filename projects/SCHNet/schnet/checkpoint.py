@@ -100,7 +100,7 @@ def load_model_weights(model: nn.Module, weights: str, key: str = "MODEL.WEIGHTS
 def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
     """Copy a state dict into a model of exactly its keys and shapes; else change nothing."""
     wanted = model.state_dict()
-    misfit = _shape_misfit(model, wanted, state) or _key_misfit(wanted, state)
+    misfit = _shape_misfit(wanted, state) or _key_misfit(wanted, state)
     if misfit:
         raise InputError(
             f"{source}, which does not fit this model: {misfit}; give weights that were trained "
@@ -109,24 +109,26 @@ def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], source: 
     model.load_state_dict(dict(state), strict=True)
 
 
-def _shape_misfit(
-    model: nn.Module, wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
-) -> str:
-    classes = getattr(getattr(model, "sem_seg_head", None), "num_classes", None)
-    shared = [name for name in wanted if name in state]
-    for name in shared:
-        ours, theirs = tuple(wanted[name].shape), tuple(state[name].shape)
-        # One output per class: the same shape but for its first length.
-        if ours and theirs and ours[0] == classes != theirs[0] and ours[1:] == theirs[1:]:
-            return (
-                f"it was trained for {theirs[0]} classes and MODEL.SEM_SEG_HEAD.NUM_CLASSES is "
-                f"{classes} ({name} is {theirs} there and {ours} here)"
-            )
-    for name in shared:
-        ours, theirs = tuple(wanted[name].shape), tuple(state[name].shape)
-        if ours != theirs:
-            return f"{name} has shape {theirs} there and {ours} here"
-    return ""
+def _shape_misfit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
+    """Tell the first tensors of other shapes; as another class count where it is nothing else."""
+    shapes = {
+        name: (tuple(state[name].shape), tuple(wanted[name].shape))
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    }
+    if not shapes:
+        return ""
+    name, (theirs, ours) = next(iter(shapes.items()))
+    told = f"{name} has shape {theirs} there and {ours} here"
+    # Rows more or fewer, and no other layer that takes them: these are the model's outputs.
+    if len({(a[:1], b[:1]) for a, b in shapes.values()}) == 1 and all(
+        a and b and a[0] != b[0] and a[1:] == b[1:] for a, b in shapes.values()
+    ):
+        return (
+            f"it was trained for {theirs[0]} classes and MODEL.SEM_SEG_HEAD.NUM_CLASSES is "
+            f"{ours[0]} ({told})"
+        )
+    return told
 
 
 def _key_misfit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:

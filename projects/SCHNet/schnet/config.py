@@ -7,6 +7,7 @@ narrower meaning. `load_config` is the one way from files and overrides to a che
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 
 import yaml
@@ -15,6 +16,19 @@ from detectron2.config import get_cfg
 
 from schnet.config_checks import check_config
 from schnet.errors import InputError
+
+MAX_REASON = 300
+# What Detectron2 and yacs raise for files and overrides that they cannot merge.
+_MERGE_ERRORS = (
+    AssertionError,
+    AttributeError,
+    KeyError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    yaml.YAMLError,
+)
 
 
 def add_schnet_config(cfg: CN) -> None:
@@ -191,7 +205,7 @@ def _merge_file(cfg: CN, file: str | os.PathLike[str]) -> None:
         raise InputError(f"there is no config file {file}: give the path of a YAML file")
     try:
         cfg.merge_from_file(os.fspath(file))
-    except (KeyError, ValueError, AssertionError, yaml.YAMLError, OSError) as error:
+    except _MERGE_ERRORS as error:
         raise InputError(f"the config file {file} cannot be used: {_one_line(error)}") from error
 
 
@@ -202,10 +216,11 @@ def _merge_overrides(cfg: CN, opts: list[str]) -> None:
         )
     try:
         cfg.merge_from_list(opts)
-    except (KeyError, ValueError, AssertionError) as error:
+    except _MERGE_ERRORS as error:
         raise InputError(f"the overrides cannot be used: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(text.split())
+    # yacs quotes whole sections of the config in some of its messages.
+    return textwrap.shorten(text, MAX_REASON, placeholder=" ...")

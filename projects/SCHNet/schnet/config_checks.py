@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,22 +46,30 @@ _MULTIPLE_OF_8: Check = (
 )
 _PROBABILITY = _within(0, 1)
 _POSITIVE = _within(0, math.inf, open_low=True)
+_NUMBER = _within(-math.inf, math.inf)
 _NOT_NEGATIVE = _within(0, math.inf)
 
 
-def _weights_given(value: str) -> bool:
+def _not_blank(value: str) -> bool:
     return bool(value.strip())
 
 
 CHECKS: dict[str, Check] = {
+    "OUTPUT_DIR": (_not_blank, "a folder"),
+    "MODEL.DEVICE": (
+        lambda value: value.split(":")[0] in ("cpu", "cuda"),
+        "cpu or cuda, perhaps with a number: cuda:1",
+    ),
+    "MODEL.PIXEL_MEAN": _list_of(3, _NUMBER),
+    "MODEL.PIXEL_STD": _list_of(3, _POSITIVE),
     "MODEL.BACKBONE.NAME": _one_of("SamBackbone", "ClipBackbone"),
     "MODEL.SAM.VARIANT": _one_of("vit_b", "vit_l", "vit_h", "tiny"),
-    "MODEL.SAM.WEIGHTS": (_weights_given, "a path, a URL, an official name or `random`"),
+    "MODEL.SAM.WEIGHTS": (_not_blank, "a path, a URL, an official name or `random`"),
     "MODEL.SAM.LR_FACTOR": _POSITIVE,
     "MODEL.CLIP.VARIANT": _one_of(
         "RN50", "RN101", "RN50x4", "ViT-B/32", "ViT-B/16", "ViT-L/14", "tiny"
     ),
-    "MODEL.CLIP.WEIGHTS": (_weights_given, "a path, a URL, an official name or `random`"),
+    "MODEL.CLIP.WEIGHTS": (_not_blank, "a path, a URL, an official name or `random`"),
     "MODEL.CLIP.INPUT_SCALE": _within(0, 4, open_low=True),
     "MODEL.CLIP.PROMPT_TEMPLATES": (
         lambda value: len(value) > 0 and all("{}" in template for template in value),
@@ -125,12 +132,22 @@ def check_config(cfg: CN) -> None:
     """
     for key, (is_allowed, wanted) in CHECKS.items():
         value = _get(cfg, key.split("."))
-        if not is_allowed(value):
+        try:
+            allowed = is_allowed(value)
+        except TypeError:
+            # A list of words where numbers belong, and the like.
+            allowed = False
+        if not allowed:
             raise InputError(f"config key {key} is {value!r}: it must be {wanted}")
     _check_combinations(cfg)
 
 
 def _check_combinations(cfg: CN) -> None:
+    if (0 in cfg.INPUT.SIZE_TEST) and any(cfg.INPUT.SIZE_TEST):
+        raise InputError(
+            f"config key INPUT.SIZE_TEST is {cfg.INPUT.SIZE_TEST}: give both sides, or [0, 0] for "
+            "INPUT.SIZE"
+        )
     low, high = cfg.INPUT.SCALE_RANGE
     if low > high:
         raise InputError(
@@ -155,13 +172,3 @@ def _get(cfg: CN, path: Sequence[str]) -> Any:
     for name in path:
         node = node[name]
     return node
-
-
-def require_file(path: str | os.PathLike[str], key: str) -> None:
-    """Refuse a config key that names a file which is not there.
-
-    Raises:
-        InputError: names the key and the path.
-    """
-    if not os.path.isfile(path):
-        raise InputError(f"config key {key} names {path}, which is not a file: correct the path")

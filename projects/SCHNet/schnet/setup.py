@@ -178,8 +178,6 @@ def write_run_config(cfg: CfgNode, start_iter: int) -> None:
 
 def _resolve_device(cfg: CfgNode) -> None:
     """Fall back to the CPU where there is no GPU; `_log_run` says so when logging has begun."""
-    if cfg.MODEL.DEVICE.split(":")[0] not in ("cpu", "cuda"):
-        raise InputError(f"config key MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: it must be cpu or cuda")
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
 
@@ -218,10 +216,7 @@ def _register_class_frequencies(cfg: CfgNode) -> None:
     if cfg.MODEL.LOSS.CLASS_WEIGHTS == "none":
         return
     name = cfg.DATASETS.TRAIN[0]
-    metadata = MetadataCatalog.get(name)
-    # Metadata refuses another value for a key that it has, and the index may be a new one.
-    vars(metadata).pop("class_frequencies", None)
-    metadata.class_frequencies = class_frequencies(name)
+    MetadataCatalog.get(name).class_frequencies = class_frequencies(name)
 
 
 def _resolve_seed(cfg: CfgNode, continues: bool) -> CfgNode:

@@ -96,7 +96,7 @@ def open_image(path: PathLike) -> EncodedImage:
             plain_jpeg = image.format in ("JPEG", "MPO") and mode in ("RGB", "L")
     except _PILLOW_ERRORS as error:
         raise InputError(_unreadable("image", path, error)) from None
-    # OpenCV fills what a cut-off JPEG lacks with grey and says nothing; Pillow refuses it.
+    # OpenCV 4 fills what a cut-off JPEG lacks with grey and says nothing; Pillow refuses it.
     whole = data.rfind(_JPEG_END, max(0, len(data) - _JPEG_TAIL)) >= 0
     return EncodedImage(os.fspath(path), data, height, width, mode, plain_jpeg and whole)
 

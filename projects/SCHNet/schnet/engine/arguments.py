@@ -50,7 +50,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    # Two of Detectron2's options mean more here; 'resolve' lets the later definition win.
+    # Some of Detectron2's options mean more here; 'resolve' lets the later definition win.
     parser = argparse.ArgumentParser(
         parents=[default_argument_parser()],
         add_help=False,
@@ -72,6 +72,21 @@ def _build_parser() -> argparse.ArgumentParser:
         metavar="auto",
         help="continue from the newest checkpoint of OUTPUT_DIR, which must have one; "
         "`--resume auto` starts afresh where there is none",
+    )
+    parser.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs, and so processes, per machine; with MODEL.DEVICE cpu, CPU processes",
+    )
+    parser.add_argument(
+        "--dist-url",
+        # Detectron2's fixed port would let only one run of a user start.
+        default="auto",
+        metavar="URL",
+        help="where the processes meet, such as tcp://10.0.0.1:29500; "
+        "`auto`, for one machine, takes a free port",
     )
     return parser
 

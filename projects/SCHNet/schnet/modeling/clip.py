@@ -74,14 +74,7 @@ class ClipFeatures:
 
 
 class ClipEncoder(FreezableModule):
-    """CLIP's image tower and the text features of one label list, frozen.
-
-    Args:
-        tower: the image tower.
-        text_features: f_txt, (K, E), unit length.
-        logit_scale: CLIP's scale of cosines, after its exponential.
-        input_scale: side of CLIP's input relative to the image's.
-    """
+    """CLIP's image tower and the text features of one label list, frozen."""
 
     def __init__(
         self,
@@ -91,6 +84,14 @@ class ClipEncoder(FreezableModule):
         logit_scale: torch.Tensor,
         input_scale: float,
     ) -> None:
+        """Take the parts.
+
+        Args:
+            tower: the image tower.
+            text_features: f_txt, (K, E), unit length.
+            logit_scale: CLIP's scale of cosines, after its exponential.
+            input_scale: side of CLIP's input relative to the image's.
+        """
         super().__init__()
         self.tower = tower
         self.input_scale = input_scale
@@ -206,15 +207,16 @@ def build_clip_encoder(cfg: CfgNode, prompts: Sequence[Sequence[str]]) -> ClipEn
 
 @BACKBONE_REGISTRY.register()
 class ClipBackbone(Backbone):
-    """CLIP's four stage maps as a backbone of its own: Figure 1's CLIP-only baseline.
-
-    Args:
-        tower: the image tower; frozen here.
-        input_scale: side of CLIP's input relative to the image's.
-    """
+    """CLIP's four stage maps as a backbone of its own: Figure 1's CLIP-only baseline."""
 
     @configurable
     def __init__(self, *, tower: ResNetTower | TransformerTower, input_scale: float) -> None:
+        """Take the parts.
+
+        Args:
+            tower: the image tower; frozen here.
+            input_scale: side of CLIP's input relative to the image's.
+        """
         super().__init__()
         text = torch.zeros(0, 0)
         self.clip = ClipEncoder(

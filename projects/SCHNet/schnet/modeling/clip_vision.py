@@ -29,13 +29,14 @@ def resize_positions(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor
 
 
 class ResNetTower(nn.Module):
-    """CLIP's ModifiedResNet: maps after its four groups at strides 4, 8, 16 and 32.
-
-    Args:
-        visual: the tower of the `clip` package, with weights.
-    """
+    """CLIP's ModifiedResNet: maps after its four groups at strides 4, 8, 16 and 32."""
 
     def __init__(self, visual: ModifiedResNet) -> None:
+        """Wrap a tower.
+
+        Args:
+            visual: the tower of the `clip` package, with weights.
+        """
         super().__init__()
         self.visual = visual
         self.stride = 32
@@ -74,13 +75,14 @@ class ResNetTower(nn.Module):
 
 
 class TransformerTower(nn.Module):
-    """CLIP's VisionTransformer: maps after the quarters of its layers, all at the patch's stride.
-
-    Args:
-        visual: the tower of the `clip` package, with weights.
-    """
+    """CLIP's VisionTransformer: maps after the quarters of its layers, at the patch's stride."""
 
     def __init__(self, visual: VisionTransformer) -> None:
+        """Wrap a tower.
+
+        Args:
+            visual: the tower of the `clip` package, with weights.
+        """
         super().__init__()
         self.visual = visual
         self.stride = visual.conv1.kernel_size[0]

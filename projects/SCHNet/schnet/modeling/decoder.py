@@ -30,17 +30,18 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions around a skip connection; starts as identity."""
 
     def __init__(self, channels: int) -> None:
+        """Take the number of channels, the same in and out."""
         super().__init__()
+        last = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        nn.init.zeros_(last.weight)
         self.body = nn.Sequential(
             _norm(channels),
             nn.GELU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             _norm(channels),
             nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
+            last,
         )
-        nn.init.zeros_(self.body[-1].weight)
-        nn.init.zeros_(self.body[-1].bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (B, C, h, w) in and out."""
@@ -52,14 +53,15 @@ def _blocks(channels: int, number: int) -> nn.Sequential:
 
 
 class ImageStem(nn.Module):
-    """A light convolutional stem: what a ViT's stride of 16 cannot hold of the image.
-
-    Args:
-        dims: channels at strides 2, 4 and 8.
-        blocks: residual blocks at each of the strides 4 and 8.
-    """
+    """A light convolutional stem: what a ViT's stride of 16 cannot hold of the image."""
 
     def __init__(self, dims: Sequence[int], blocks: int) -> None:
+        """Build the layers.
+
+        Args:
+            dims: channels at strides 2, 4 and 8.
+            blocks: residual blocks at each of the strides 4 and 8.
+        """
         super().__init__()
         self.to_stride4 = nn.Sequential(
             _conv_norm(3, dims[0], stride=2),
@@ -77,15 +79,16 @@ class ImageStem(nn.Module):
 
 
 class Upsample2x(nn.Module):
-    """A learned 2x step that takes in a finer map on the way.
-
-    Args:
-        in_channels: channels of the coarse map.
-        out_channels: channels of the finer map and of the result.
-        blocks: residual blocks after joining the two.
-    """
+    """A learned 2x step that takes in a finer map on the way."""
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int) -> None:
+        """Build the layers.
+
+        Args:
+            in_channels: channels of the coarse map.
+            out_channels: channels of the finer map and of the result.
+            blocks: residual blocks after joining the two.
+        """
         super().__init__()
         self.up = nn.ConvTranspose2d(in_channels, out_channels, kernel_size=2, stride=2)
         self.join = _conv_norm(2 * out_channels, out_channels)
@@ -97,16 +100,7 @@ class Upsample2x(nn.Module):
 
 
 class BoundaryDecoder(nn.Module):
-    """Project all maps, fuse them at stride 16, upsample to stride 4 beside the image's stem.
-
-    Args:
-        in_features: names of the backbone's maps.
-        in_channels: their channels.
-        fuse_dim: channels of the fused map.
-        fuse_blocks: residual blocks at stride 16.
-        stem_dims: channels of stem and decoder at strides 2, 4 and 8.
-        stem_blocks: residual blocks at each stride of stem and decoder.
-    """
+    """Project all maps, fuse them at stride 16, upsample to stride 4 beside the image's stem."""
 
     def __init__(
         self,
@@ -118,6 +112,16 @@ class BoundaryDecoder(nn.Module):
         stem_dims: Sequence[int],
         stem_blocks: int,
     ) -> None:
+        """Build the layers.
+
+        Args:
+            in_features: names of the backbone's maps.
+            in_channels: their channels.
+            fuse_dim: channels of the fused map.
+            fuse_blocks: residual blocks at stride 16.
+            stem_dims: channels of stem and decoder at strides 2, 4 and 8.
+            stem_blocks: residual blocks at each stride of stem and decoder.
+        """
         super().__init__()
         self.in_features = tuple(in_features)
         self.project = nn.ModuleList(

@@ -15,6 +15,7 @@ class FreezableModule(nn.Module):
     """A module that can be frozen for good: no gradients, and eval mode even under `.train()`."""
 
     def __init__(self) -> None:
+        """Start unfrozen."""
         super().__init__()
         self.is_frozen = False
 

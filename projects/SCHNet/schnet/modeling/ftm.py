@@ -18,18 +18,20 @@ class FTM(nn.Module):
     tokens and rho are each layer's own. With rho = 0 the output is f itself, to the bit.
 
     Our reading: the scale 1/sqrt(C), GELU between the linear layers, m, r and rho's start.
-
-    Args:
-        num_layers: transformer layers of SAM.
-        dim: C, SAM's width.
-        num_tokens: m, tokens per layer.
-        hidden_dim: r, width of the shared MLP.
-        rho_init: value that every rho starts from.
     """
 
     def __init__(
         self, *, num_layers: int, dim: int, num_tokens: int, hidden_dim: int, rho_init: float
     ) -> None:
+        """Build the layers.
+
+        Args:
+            num_layers: transformer layers of SAM.
+            dim: C, SAM's width.
+            num_tokens: m, tokens per layer.
+            hidden_dim: r, width of the shared MLP.
+            rho_init: value that every rho starts from.
+        """
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(num_layers, num_tokens, dim))
         self.rho = nn.Parameter(torch.full((num_layers,), float(rho_init)))

@@ -1,4 +1,4 @@
-"""SRMHead: SRM at SAM's five points, and from their maps to logits at stride 4 (the head is ours)."""
+"""SRMHead: SRM at five points of SAM, and from their maps to logits at stride 4."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class LinearClassifier(nn.Module):
     """A 1x1 convolution to one channel a class."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
+        """Take the features' channels and the number of classes."""
         super().__init__()
         self.predict = nn.Conv2d(dim, num_classes, kernel_size=1)
 
@@ -37,6 +38,7 @@ class TextClassifier(nn.Module):
     """Cosine to CLIP's text features times a learned scale: any label list, the same weights."""
 
     def __init__(self, dim: int, embed_dim: int) -> None:
+        """Take the features' channels and the width of CLIP's embeddings."""
         super().__init__()
         self.project = nn.Conv2d(dim, embed_dim, kernel_size=1)
         self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_COSINE_SCALE)))
@@ -58,16 +60,7 @@ class TextClassifier(nn.Module):
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class SRMHead(nn.Module):
-    """Everything between CLIP's and SAM's features and the logits.
-
-    Args:
-        srm: one SRM for each of SAM's five points, or None to leave SAM's maps as they are.
-        clip_stages: the CLIP stage (1..4) of each point.
-        feedback: whether strengthened maps go on into SAM, or only to the decoder.
-        decoder: from maps and image to features at stride 4.
-        classifier: from those features to logits.
-        loss: the losses of a batch of logits at the images' resolution.
-    """
+    """Everything between CLIP's and SAM's features and the logits."""
 
     @configurable
     def __init__(
@@ -80,6 +73,16 @@ class SRMHead(nn.Module):
         classifier: LinearClassifier | TextClassifier,
         loss: SegmentationLoss,
     ) -> None:
+        """Take the parts.
+
+        Args:
+            srm: one SRM for each of SAM's five points, or None to leave SAM's maps as they are.
+            clip_stages: the CLIP stage (1..4) of each point.
+            feedback: whether strengthened maps go on into SAM, or only to the decoder.
+            decoder: from maps and image to features at stride 4.
+            classifier: from those features to logits.
+            loss: the losses of a batch of logits at the images' resolution.
+        """
         super().__init__()
         self.similarity = SimModule()
         self.srm = None if srm is None else nn.ModuleList(srm)
@@ -94,8 +97,8 @@ class SRMHead(nn.Module):
         cls,
         cfg: CfgNode,
         input_shape: dict[str, ShapeSpec],
-        clip_channels: Sequence[int] | None = None,
-        embed_dim: int | None = None,
+        clip_channels: Sequence[int] = (),
+        embed_dim: int = 0,
         class_weights: Sequence[float] | None = None,
     ) -> dict[str, Any]:
         """Build the parts from MODEL.SEM_SEG_HEAD, MODEL.SRM and MODEL.LOSS.
@@ -103,8 +106,8 @@ class SRMHead(nn.Module):
         Args:
             cfg: the config.
             input_shape: the backbone's maps.
-            clip_channels: channels of CLIP's four maps, where SRM or the text classifier is on.
-            embed_dim: width of CLIP's embeddings, likewise.
+            clip_channels: channels of CLIP's four maps; SRM needs them.
+            embed_dim: width of CLIP's embeddings; SRM and the text classifier need it.
             class_weights: weights of the classes in the cross-entropy, or None.
         """
         head, srm = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.SRM

@@ -75,14 +75,9 @@ class SegmentationLoss(nn.Module):
 
     Averaging per image first makes the gradient of a batch the mean of its halves' gradients, so
     that two processes with half the batch each train like one with all of it.
-
-    Args:
-        ce_weight: factor of the cross-entropy term.
-        lovasz_weight: factor of the Lovasz-softmax term; 0 leaves it out.
-        ignore_label: label that does not count.
-        class_weights: weights of the classes in the cross-entropy, or None.
-        stride: every stride-th row and column is looked at.
     """
+
+    class_weights: torch.Tensor | None
 
     def __init__(
         self,
@@ -93,6 +88,15 @@ class SegmentationLoss(nn.Module):
         class_weights: Sequence[float] | None,
         stride: int,
     ) -> None:
+        """Keep the factors.
+
+        Args:
+            ce_weight: factor of the cross-entropy term.
+            lovasz_weight: factor of the Lovasz-softmax term; 0 leaves it out.
+            ignore_label: label that does not count.
+            class_weights: weights of the classes in the cross-entropy, or None.
+            stride: every stride-th row and column is looked at.
+        """
         super().__init__()
         self.ce_weight = ce_weight
         self.lovasz_weight = lovasz_weight

@@ -27,16 +27,10 @@ SIDE_MULTIPLE = 16
 
 @META_ARCH_REGISTRY.register()
 class SCHNet(nn.Module):
-    """SAM marries CLIP: a frozen SAM tuned by FTM, strengthened at five points by SRM, and a head.
+    """SAM marries CLIP: frozen SAM tuned by FTM, strengthened at five points by SRM, a head."""
 
-    Args:
-        backbone: SamBackbone, or another backbone for a baseline.
-        clip: the frozen CLIP of the label list, or None where neither SRM nor the text classifier
-            is on.
-        sem_seg_head: SRM, decoder, classifier and losses.
-        pixel_mean: mean of the backbone's normalisation, RGB, 0..255.
-        pixel_std: standard deviation, likewise.
-    """
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
 
     @configurable
     def __init__(
@@ -48,6 +42,16 @@ class SCHNet(nn.Module):
         pixel_mean: tuple[float, ...],
         pixel_std: tuple[float, ...],
     ) -> None:
+        """Take the parts.
+
+        Args:
+            backbone: SamBackbone, or another backbone for a baseline.
+            clip: the frozen CLIP of the label list, or None where neither SRM nor the text
+                classifier is on.
+            sem_seg_head: SRM, decoder, classifier and losses.
+            pixel_mean: mean of the backbone's normalisation, RGB, 0..255.
+            pixel_std: standard deviation, likewise.
+        """
         super().__init__()
         self.backbone = backbone
         self.clip = clip
@@ -82,8 +86,8 @@ class SCHNet(nn.Module):
         head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(
             cfg,
             backbone.output_shape(),
-            clip_channels=clip.map_channels if clip else None,
-            embed_dim=clip.embed_dim if clip else None,
+            clip_channels=clip.map_channels if clip else (),
+            embed_dim=clip.embed_dim if clip else 0,
             class_weights=weights,
         )
         return {
@@ -138,7 +142,7 @@ class SCHNet(nn.Module):
         # CLIP and the stem look at the same picture and stay aligned.
         x = pad_to_multiple(images - self.pixel_mean, SIDE_MULTIPLE)
         padded, x = x + self.pixel_mean, x / self.pixel_std
-        if self.sem_seg_head.srm is None:
+        if self.clip is None or self.sem_seg_head.srm is None:
             features = self.backbone(x)
         else:
             seen = self.clip(padded)

@@ -37,15 +37,17 @@ class SamBackbone(Backbone):
 
     `stage0` is the patch embedding with positions; `stage1`..`stage4` end at SAM's layers of
     global attention. All are maps at stride 16. It works alone; with `refine` it is SCHNet's.
-
-    Args:
-        encoder: SAM's layers, with weights, frozen or not.
-        ftm: the adapters, or None for plain SAM.
-        variant: the encoder's size.
     """
 
     @configurable
     def __init__(self, *, encoder: SamEncoder, ftm: FTM | None, variant: SamVariant) -> None:
+        """Take the parts.
+
+        Args:
+            encoder: SAM's layers, with weights, frozen or not.
+            ftm: the adapters, or None for plain SAM.
+            variant: the encoder's size.
+        """
         super().__init__()
         self.encoder = encoder
         self.ftm = ftm

@@ -77,14 +77,15 @@ class SamAttention(Attention):
 
 
 class SamEncoder(FreezableModule):
-    """Patch embedding, positions and transformer layers; parameter names as in SAM's files.
-
-    Args:
-        variant: the encoder's size.
-        lr_factor: factor on the base learning rate for these weights, where they are trained.
-    """
+    """Patch embedding, positions and transformer layers; parameter names as in SAM's files."""
 
     def __init__(self, variant: SamVariant, *, lr_factor: float = 1.0) -> None:
+        """Take the parts.
+
+        Args:
+            variant: the encoder's size.
+            lr_factor: factor on the base learning rate for these weights, where they are trained.
+        """
         super().__init__()
         self.lr_factor = lr_factor
         grid = variant.image_size // PATCH_SIZE

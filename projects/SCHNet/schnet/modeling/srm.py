@@ -47,15 +47,17 @@ class SRM(nn.Module):
     `f_sv" = f_sv + up(GELU(down(norm(z))))`. `up` starts at zero, so that SRM starts as identity.
 
     Our reading: where the gate sits, the norm, and the bottleneck's ratio (the figure's arrows).
-
-    Args:
-        dim: C, SAM's width.
-        clip_dim: channels of the CLIP map that this point takes.
-        embed_dim: E, width of f_sim.
-        bottleneck_dim: width between `down` and `up`.
     """
 
     def __init__(self, *, dim: int, clip_dim: int, embed_dim: int, bottleneck_dim: int) -> None:
+        """Build the layers.
+
+        Args:
+            dim: C, SAM's width.
+            clip_dim: channels of the CLIP map that this point takes.
+            embed_dim: E, width of f_sim.
+            bottleneck_dim: width between `down` and `up`.
+        """
         super().__init__()
         self.project = nn.Conv2d(clip_dim, dim, kernel_size=1)
         self.gate = nn.Linear(embed_dim, dim)
