@@ -81,6 +81,48 @@ def test_weights_alone_are_not_what_a_run_resumes_from(tmp_path: Path) -> None:
     load_model_weights(_Model(), str(tmp_path / "model_best.pth"))
 
 
+def test_state_of_other_trained_parameters_is_refused_and_no_weight_changes(tmp_path: Path) -> None:
+    model, optimizer = _trained()
+    ParsingCheckpointer(model, str(tmp_path), optimizer=optimizer).save("model_init", iteration=-1)
+    other = _Model()
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    checkpointer = ParsingCheckpointer(
+        other, str(tmp_path), optimizer=torch.optim.AdamW(other.neck.parameters())
+    )
+    path = tmp_path / "model_init.pth"
+    with pytest.raises(InputError) as caught:
+        checkpointer.load(str(path))
+    told = str(caught.value)
+    assert told.startswith(f"the run's trained parameters or settings differ from those of {path} ")
+    assert told.endswith(": resume with the run's config.yaml or start a new OUTPUT_DIR")
+    assert "optimizer" in told and "\n" not in told
+    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
+
+
+def test_state_that_lacks_an_entry_is_refused(tmp_path: Path) -> None:
+    model, optimizer = _trained()
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    checkpointer = ParsingCheckpointer(model, str(tmp_path), scheduler=scheduler)
+    checkpointer.save("model_init", iteration=-1)
+    path = tmp_path / "model_init.pth"
+    content = torch.load(path, weights_only=True)
+    del content["scheduler"]["lr_lambdas"]
+    torch.save(content, path)
+    with pytest.raises(InputError, match="settings differ from .*scheduler: 'lr_lambdas'"):
+        checkpointer.load(str(path))
+
+
+@pytest.mark.parametrize("lost", ["iteration", "model"])
+def test_checkpoint_without_what_every_run_needs_is_refused(tmp_path: Path, lost: str) -> None:
+    ParsingCheckpointer(_Model(), str(tmp_path)).save("model_init", iteration=-1)
+    path = tmp_path / "model_init.pth"
+    content = torch.load(path, weights_only=True)
+    del content[lost]
+    torch.save(content, path)
+    with pytest.raises(InputError, match=f"model_init.pth lacks {lost}, without which"):
+        ParsingCheckpointer(_Model(), str(tmp_path)).load(str(path))
+
+
 def test_failed_write_keeps_the_earlier_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,3 +104,31 @@ def test_broken_file_is_named(tmp_path: Path, text: str, told: str) -> None:
 def test_missing_file_is_named() -> None:
     with pytest.raises(InputError, match="no config file no/such.yaml"):
         load_config(["no/such.yaml"])
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ["MODEL.SEM_SEG_HEAD.IN_FEATURES", "['stage4']"],
+        ["MODEL.SEM_SEG_HEAD.IN_FEATURES", "['res2']", "MODEL.SRM.ENABLED", "False"],
+        ["MODEL.SEM_SEG_HEAD.IN_FEATURES", "[]", "MODEL.SRM.ENABLED", "False"],
+        [
+            "MODEL.SEM_SEG_HEAD.IN_FEATURES",
+            "['stage1', 'stage0', 'stage2', 'stage3', 'stage4']",
+        ],
+    ],
+)
+def test_maps_that_the_backbone_does_not_offer_in_order_are_refused(opts: list[str]) -> None:
+    with pytest.raises(InputError, match=r"IN_FEATURES is .*SamBackbone offers \['stage0'"):
+        load_config([], opts)
+
+
+def test_some_of_the_maps_will_do_without_srm() -> None:
+    opts = ["MODEL.SEM_SEG_HEAD.IN_FEATURES", "['stage1', 'stage4']", "MODEL.SRM.ENABLED", "False"]
+    assert load_config([], opts).MODEL.SEM_SEG_HEAD.IN_FEATURES == ["stage1", "stage4"]
+
+
+@pytest.mark.parametrize("template", ["{} {x}", "no slot", "{"])
+def test_templates_that_take_no_phrase_are_refused(template: str) -> None:
+    with pytest.raises(InputError, match="PROMPT_TEMPLATES"):
+        load_config([], ["MODEL.CLIP.PROMPT_TEMPLATES", repr([template])])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import launch_bodies
 import pytest
+import torch
+from detectron2.utils import comm
 
 from schnet.engine import launch as launching
 from schnet.engine.launch import ProcessLayout, launch, plan_processes
@@ -120,6 +126,74 @@ def test_bad_input_comes_back_once_and_stops_all(
     with pytest.raises(InputError, match="^photos/a.jpg is not an image: replace it$"):
         launch(body, TWO)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_cpu_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = os.cpu_count() or 1
+    # What torch would take by itself: more than there is for each, whatever this machine has.
+    monkeypatch.setenv("OMP_NUM_THREADS", str(cores + 2))
+    launch(write_threads, TWO, (str(tmp_path),))
+    counts = [int((tmp_path / f"{rank}").read_text()) for rank in range(2)]
+    assert max(counts) <= max(1, cores // 2)
+
+
+def write_threads(folder: str) -> None:
+    """Body of a process: write how many threads torch takes."""
+    (Path(folder) / str(comm.get_rank())).write_text(str(torch.get_num_threads()))
+
+
+def test_full_disk_in_a_process_comes_back_as_bad_input(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="^out/metrics.json cannot be .*No space.*: free space or"):
+        launch(fill_disk, TWO)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def fill_disk() -> None:
+    """Body of a process: the main one meets a full disk while the other waits for it."""
+    if comm.is_main_process():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/metrics.json")
+    comm.synchronize()
+
+
+def test_other_system_error_in_a_process_is_a_defect(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        launch(lose_file, TWO)
+    assert caught.value.code == 1
+    assert "FileNotFoundError: a defect" in capfd.readouterr().err
+
+
+def lose_file() -> None:
+    """Body of a process: fail by a defect that is an OSError."""
+    raise FileNotFoundError("a defect")
+
+
+def test_interrupt_stops_the_processes_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(SystemExit) as caught:
+        launch(wait_long, TWO, (str(tmp_path),))
+    thread.join()
+    assert caught.value.code == 128 + signal.SIGINT
+    for path in tmp_path.iterdir():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name), 0)
+    shown = capfd.readouterr().err
+    assert "interrupted" in shown and "Traceback" not in shown
+
+
+def wait_long(folder: str) -> None:
+    """Body of a process: tell the process's number and be busy, deaf to interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(60)
 
 
 def test_defect_shows_its_traceback_and_fails(capfd: pytest.CaptureFixture[str]) -> None:

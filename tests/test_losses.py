@@ -13,7 +13,12 @@ from schnet.modeling.losses import SegmentationLoss, lovasz_softmax, sqrt_invers
 
 def _loss(stride: int = 1, weights: list[float] | None = None) -> SegmentationLoss:
     return SegmentationLoss(
-        ce_weight=1.0, lovasz_weight=1.0, ignore_label=255, class_weights=weights, stride=stride
+        ce_weight=1.0,
+        lovasz_weight=1.0,
+        ignore_label=255,
+        class_weights=weights,
+        ce_stride=stride,
+        lovasz_stride=stride,
     )
 
 
@@ -118,7 +123,12 @@ def test_stride_looks_at_every_nth_row_and_column() -> None:
 
 def test_a_factor_of_zero_leaves_its_loss_out() -> None:
     loss = SegmentationLoss(
-        ce_weight=2.0, lovasz_weight=0.0, ignore_label=255, class_weights=None, stride=1
+        ce_weight=2.0,
+        lovasz_weight=0.0,
+        ignore_label=255,
+        class_weights=None,
+        ce_stride=1,
+        lovasz_stride=1,
     )
     logits, labels = _batch()
     losses = loss(logits, labels)

@@ -144,11 +144,13 @@ def test_the_ablations_asked_for_are_there() -> None:
     ]
 
 
+@pytest.mark.parametrize("base", ["lip", "quickstart"])
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_every_ablation_trains_and_parses(name: str, tiny_cfg: Callable[..., CfgNode]) -> None:
-    model = build_model(
-        tiny_cfg(files=[CONFIGS / "lip.yaml", CONFIGS / "ablations" / f"{name}.yaml"])
-    )
+def test_every_ablation_trains_and_parses(
+    name: str, base: str, tiny_cfg: Callable[..., CfgNode]
+) -> None:
+    files = [CONFIGS / f"{base}.yaml", CONFIGS / "ablations" / f"{name}.yaml"]
+    model = build_model(tiny_cfg(files=files))
     has_sam = name != "clip_only"
     has_srm = name not in ("sam_only", "clip_only", "no_srm")
     has_ftm = name in ("no_feedback", "no_srm")
@@ -159,7 +161,9 @@ def test_every_ablation_trains_and_parses(name: str, tiny_cfg: Callable[..., Cfg
     assert model.sem_seg_head.feedback is (name != "no_feedback")
     if has_sam:
         trained = [p.requires_grad for p in model.backbone.encoder.parameters()]
-        assert set(trained) == {name == "full_finetune"}
+        # The quickstart trains its random SAM; the baseline of a frozen one says so itself.
+        free = name == "full_finetune" or (base == "quickstart" and name != "sam_only")
+        assert set(trained) == {free}
     _train_steps(model, 1)
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     with torch.no_grad():
@@ -209,3 +213,20 @@ def test_building_draws_nothing_from_the_seed_but_the_trained_parts(
     same = {name for name, value in states[0].items() if torch.equal(value, states[1][name])}
     assert all(n in same for n in states[0] if n.startswith(("backbone.encoder.", "clip.")))
     assert "backbone.ftm.tokens" not in same
+
+
+@torch.no_grad()
+def test_under_autocast_the_residual_stream_stays_fp32_and_ftm_is_felt(
+    tiny_cfg: Callable[..., CfgNode],
+) -> None:
+    model = build_model(tiny_cfg()).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = model.backbone(x)
+        f = model.backbone.encoder.embed(x)
+        tuned = model.backbone.ftm(0, f)
+    assert {m.dtype for m in maps.values()} == {torch.float32}
+    assert (tuned != f).float().mean() > 0.99
+    plain = model.backbone(x)
+    for name, expected in plain.items():
+        assert (maps[name] - expected).norm() / expected.norm() < 1e-2

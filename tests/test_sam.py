@@ -115,7 +115,7 @@ def test_sides_are_padded_with_zeros_to_multiples_of_16(size: tuple[int, int]) -
 def test_ftm_with_rho_zero_is_plain_sam_to_the_bit_and_otherwise_not() -> None:
     variant = SAM_VARIANTS["tiny"]
     plain = backbone_like(reference(variant), variant)
-    ftm = FTM(num_layers=8, dim=128, num_tokens=5, hidden_dim=8, rho_init=0.0)
+    ftm = FTM(num_layers=8, dim=variant.dim, num_tokens=5, hidden_dim=8, rho_init=0.0)
     tuned = SamBackbone(encoder=plain.encoder, ftm=ftm, variant=variant).eval()
     images = torch.randn(1, 3, 64, 48)
     for name, expected in plain(images).items():

@@ -76,6 +76,17 @@ def test_class_count_of_another_data_set_is_refused(opts: list[str]) -> None:
         load_model_config([], [*opts, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "18"])
 
 
+def test_another_label_list_of_the_same_length_is_refused(opts: list[str]) -> None:
+    with pytest.raises(InputError, match="label 10 is 'Torso-skin' in the data set cihp_val"):
+        load_model_config([], [*opts, "DATASETS.TEST", "('lip_val', 'cihp_val')"])
+
+
+def test_names_that_nothing_has_registered_are_refused(opts: list[str]) -> None:
+    for key in ("MODEL.META_ARCHITECTURE", "MODEL.SEM_SEG_HEAD.NAME"):
+        with pytest.raises(InputError, match=f"{key} is 'Foo'"):
+            load_model_config([], [*opts, key, "Foo"])
+
+
 def test_unknown_data_set_is_refused_with_the_known_ones(opts: list[str]) -> None:
     with pytest.raises(InputError, match=r"lop_train.*lip_train"):
         load_model_config([], [*opts, "DATASETS.TRAIN", "('lop_train',)"])

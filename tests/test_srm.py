@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from schnet.modeling.srm import SRM, SimModule, resize_map
+from schnet.modeling.resize import resize_map
+from schnet.modeling.srm import SRM, SimModule
 
 
 def _srm() -> SRM:

@@ -192,6 +192,34 @@ def test_bad_files_are_named(
     assert all(part in sentence for part in told), sentence
 
 
+def test_resuming_with_other_trained_parameters_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _main(tmp_path, opts=("SOLVER.MAX_ITER", "1"))
+    before = _digests(tmp_path / "out")
+    told = _refusal(
+        capsys, tmp_path, "--resume", opts=("SOLVER.MAX_ITER", "2", "MODEL.SAM.FREEZE", "False")
+    )
+    assert f"differ from those of {tmp_path / 'out' / 'model_final.pth'} (optimizer" in told
+    assert told.endswith("resume with the run's config.yaml or start a new OUTPUT_DIR")
+    after = _digests(tmp_path / "out")
+    assert {name: after[name] for name in before if name != "log.txt"} == {
+        name: digest for name, digest in before.items() if name != "log.txt"
+    }
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk")
+def test_full_disk_while_training_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The metrics' file stands for all: its writes fail from the first on."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").symlink_to("/dev/full")
+    told = _refusal(capsys, tmp_path)
+    assert "No space left on device): free space or choose another folder" in told
+    assert "Traceback" not in (tmp_path / "out" / "log.txt").read_text()
+
+
 def test_weights_of_another_class_count_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -155,6 +156,27 @@ def test_defect_is_logged_with_its_traceback_and_bad_input_is_not(
         _interrupt(config("b"), 1, RuntimeError("a defect"))
     (record,) = [record for record in caplog.records if record.exc_info]
     assert record.getMessage() == "training stopped at iteration 1"
+
+
+def test_full_disk_is_not_logged_as_a_defect(
+    config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="schnet"):
+        _interrupt(config("a"), 1, OSError(errno.ENOSPC, "No space left on device"))
+        assert not [record for record in caplog.records if record.exc_info]
+        _interrupt(config("b"), 1, FileNotFoundError(errno.ENOENT, "a defect"))
+    assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+def test_checkpoint_without_its_iteration_is_refused(config: Callable[..., CfgNode]) -> None:
+    cfg = config()
+    _train(cfg)
+    path = Path(cfg.OUTPUT_DIR) / "model_final.pth"
+    content = torch.load(path, weights_only=True)
+    del content["iteration"]
+    torch.save(content, path)
+    with pytest.raises(InputError, match="model_final.pth lacks iteration"):
+        ParsingTrainer(cfg).resume_or_load(resume=True)
 
 
 def test_bad_batch_size_is_refused_before_the_first_checkpoint(

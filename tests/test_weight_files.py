@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import random
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,13 @@ from torch import nn
 
 from schnet import weight_files
 from schnet.errors import InputError
-from schnet.weight_files import OFFICIAL_WEIGHTS, locate_weights, official_url, read_state_dict
+from schnet.weight_files import (
+    OFFICIAL_WEIGHTS,
+    locate_weights,
+    official_url,
+    read_state_dict,
+    read_torch_file,
+)
 
 KEY = "MODEL.SAM.WEIGHTS"
 
@@ -59,7 +68,8 @@ def test_safetensors(tmp_path: Path) -> None:
 def test_safetensors_without_the_package_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    for name in ("safetensors", "safetensors.torch"):
+        monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / "w.safetensors").touch()
     with pytest.raises(InputError, match="pip install safetensors"):
         read_state_dict(str(tmp_path / "w.safetensors"), KEY)
@@ -71,21 +81,78 @@ def _damaged() -> dict[str, bytes]:
     torch.save(_state(), whole)
     return {
         "truncated": whole.getvalue()[:200],
+        "broken directory": whole.getvalue().replace(b"PK\x01\x02", b"PKXX", 1),
+        "later zip": whole.getvalue().replace(b"PK\x01\x02\0\0\0", b"PK\x01\x02\0\0\xc0", 1),
         "page": b"<html>not found</html>",
+        "page with a byte order mark": b"\xef\xbb\xbf\n<!DOCTYPE HTML>\n<title>404</title>",
+        "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12345\n",
         "empty": b"",
+        "noise": random.Random(0).randbytes(300),
         "pickle": b"cos\nsystem\n(S'true'\ntR.",
+        "truncated pickle": b"\x80\x02.",
+        "bad text in a pickle": b"\x80\x02X\x02\0\0\0\xff\xff.",
     }
 
 
-@pytest.mark.parametrize("damage", ["truncated", "page", "empty", "pickle"])
-def test_unreadable_file_is_named_with_its_key(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason", "remedy"),
+    [
+        ("truncated", "failed finding central directory", "download or copy it again"),
+        ("page", "(an HTML page, not a weight file)", "download it again"),
+        ("page with a byte order mark", "(an HTML page, not a weight file)", "download it again"),
+        ("pointer", "(a Git-LFS pointer, not a weight file)", "run git lfs pull"),
+        ("empty", "no file of torch.save, or a damaged one", "download or copy"),
+        ("noise", "no file of torch.save, or a damaged one", "download or copy"),
+        ("pickle", "holds Python objects other than tensors", "a state dict"),
+        ("truncated pickle", "no file of torch.save, or a damaged one", "download or copy"),
+        ("bad text in a pickle", "no file of torch.save, or a damaged one", "download or copy"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_state_dict, read_torch_file])
+def test_unreadable_file_is_named_with_what_it_is_and_the_remedy(
+    tmp_path: Path, damage: str, reason: str, remedy: str, read: Callable[[str, str], object]
+) -> None:
     path = tmp_path / "sam.pth"
     path.write_bytes(_damaged()[damage])
     with pytest.raises(InputError) as caught:
-        read_state_dict(str(path), KEY)
+        read(str(path), KEY)
     message = str(caught.value)
     assert message.startswith(f"{KEY} names {path}, which cannot be read")
-    assert "\n" not in message
+    assert reason in message and f"): {remedy}" in message.replace("give ", "")
+    assert "\n" not in message and "Weights only" not in message
+
+
+@pytest.mark.parametrize("damage", ["broken directory", "later zip"])
+def test_archive_that_zipfile_cannot_list_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "sam.pth"
+    path.write_bytes(_damaged()[damage])
+    with pytest.raises(InputError, match=r"no file of torch.save, or a damaged one\): download"):
+        read_state_dict(str(path), KEY)
+
+
+def test_pickled_module_is_told_from_a_damaged_file(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "w.pth")
+    with pytest.raises(InputError, match="Python objects other than tensors.*give a state dict"):
+        read_state_dict(str(tmp_path / "w.pth"), KEY)
+
+
+def test_any_damaged_byte_is_bad_input(tmp_path: Path) -> None:
+    """What the readers raise has no common type; a few hundred damages show most of them."""
+    whole = io.BytesIO()
+    torch.save(_state(), whole)
+    rng = random.Random(0)
+    path = tmp_path / "w.pth"
+    refused = 0
+    for _ in range(200):
+        content = bytearray(whole.getvalue())
+        for _ in range(4):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content)
+        try:
+            read_state_dict(str(path), KEY)
+        except InputError:
+            refused += 1
+    assert refused > 100
 
 
 def test_file_without_tensors_is_named(tmp_path: Path) -> None:

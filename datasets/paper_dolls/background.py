@@ -10,6 +10,8 @@ from paper_dolls.materials import COLOURS, Colour, Material, jittered, mixed, pi
 from paper_dolls.shapes import Points, ellipse, points, smooth, tube
 from paper_dolls.wardrobe import SKINS
 
+IN_FOCUS_SHARE = 0.15
+HAZE = 225.0
 SCENES = ("room", "garden", "street", "studio", "wallpaper")
 SOFT_WALLS = (
     "cream",
@@ -44,11 +46,19 @@ def draw_background(canvas: Canvas, rng: np.random.Generator, ground: float) -> 
         "studio": _draw_studio,
         "wallpaper": _draw_room,
     }[scene](canvas, rng, horizon, scene == "wallpaper")
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(int(rng.integers(1, 5))):
         _draw_clutter(canvas, rng, horizon)
-    if rng.random() < 0.35:
-        sigma = float(rng.uniform(1.0, 4.0))
-        cv2.GaussianBlur(canvas.image, (0, 0), sigma, dst=canvas.image)
+    _set_back(canvas, rng)
+
+
+def _set_back(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Push the scene behind the doll: out of focus in most pictures, and paler as by haze."""
+    if rng.random() < IN_FOCUS_SHARE:
+        return
+    sigma = float(rng.uniform(2.0, 6.0))
+    cv2.GaussianBlur(canvas.image, (0, 0), sigma, dst=canvas.image)
+    haze = float(rng.uniform(0.1, 0.45))
+    canvas.image[...] = canvas.image * (1.0 - haze) + HAZE * haze
 
 
 def draw_ground_shadow(canvas: Canvas, centre: Points, width: float) -> None:

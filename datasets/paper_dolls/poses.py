@@ -94,10 +94,10 @@ LEG_WEIGHTS = (3.0, 1.6, 1.4, 2.4, 0.8, 0.9, 1.0)
 
 
 def sample_yaw(rng: np.random.Generator) -> float:
-    """Return a view: 70 % show the face, half of all are turned by up to 45 degrees."""
+    """Return a view: 70 % show the face, a third of all are turned by up to 45 degrees."""
     turn = (
         rng.uniform(-0.16, 0.16)
-        if rng.random() < 0.5
+        if rng.random() < 0.67
         else rng.uniform(0.35, 0.8) * rng.choice((-1, 1))
     )
     return float(turn) if rng.random() < 0.7 else float(np.pi + turn)

@@ -130,51 +130,53 @@ class Outfit:
     shoes: Accessory
 
 
-# For each kind of garment its usual patterns and colours; one in six leaves them for any colour.
+# For each kind of garment its usual patterns and colours, as a maker of paper dolls has a box of
+# papers for each; the boxes overlap, and one garment in twelve is cut from any colour.
+STRAY_COLOUR_SHARE = 1 / 12
 STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "top": (
-        ("plain", "plain", "stripes", "stripes", "checks", "knit", "dots"),
-        ("white", "cream", "sky", "red", "mint", "coral", "yellow", "green", "blue", "pink"),
+        ("plain", "stripes", "stripes", "stripes"),
+        ("white", "cream", "sky", "yellow", "mint"),
     ),
     "pants": (
-        ("denim", "denim", "plain", "pinstripes", "plain"),
-        ("denim", "navy", "sand", "charcoal", "olive", "brown", "grey"),
+        ("denim", "denim", "plain", "pinstripes"),
+        ("denim", "navy", "blue", "charcoal"),
     ),
     "skirt": (
-        ("plaid", "pleats", "plaid", "plain", "dots"),
-        ("wine", "forest", "navy", "mustard", "rose", "plum", "camel", "black"),
+        ("plaid", "plaid", "pleats"),
+        ("wine", "forest", "plum", "red"),
     ),
     "dress": (
-        ("flowers", "flowers", "dots", "ombre", "plain"),
-        ("rose", "lilac", "teal", "coral", "mint", "red", "yellow", "pink", "plum"),
+        ("flowers", "flowers", "dots"),
+        ("rose", "lilac", "coral", "pink"),
     ),
     "jumpsuit": (
-        ("plain", "plain", "pinstripes", "wool"),
-        ("terracotta", "teal", "olive", "navy", "mustard", "forest", "denim", "plum"),
+        ("plain", "plain", "pinstripes"),
+        ("terracotta", "olive", "mustard", "teal"),
     ),
     "coat": (
-        ("wool", "wool", "plain", "checks"),
-        ("camel", "charcoal", "navy", "brown", "wine", "grey", "forest", "sand"),
+        ("wool", "wool", "wool", "checks"),
+        ("camel", "brown", "grey", "sand"),
     ),
     "scarf": (
-        ("ribs", "stripes", "plaid", "knit"),
-        ("red", "mustard", "teal", "cream", "plum", "forest", "coral", "sky"),
+        ("ribs", "stripes", "knit"),
+        ("red", "teal", "coral", "plum"),
     ),
     "hat": (
-        ("ribs", "plain", "plain", "wool", "knit"),
-        ("mustard", "red", "navy", "camel", "charcoal", "teal", "cream", "wine", "pink"),
+        ("ribs", "plain", "knit"),
+        ("mustard", "red", "navy", "forest"),
     ),
     "gloves": (
-        ("plain", "knit", "wool"),
-        ("red", "navy", "forest", "mustard", "black", "white", "plum", "teal"),
+        ("plain", "knit"),
+        ("forest", "plum", "black", "navy"),
     ),
     "socks": (
-        ("stripes", "stripes", "argyle", "plain", "dots"),
-        ("white", "cream", "red", "mustard", "navy", "mint", "charcoal", "lilac"),
+        ("stripes", "stripes", "argyle"),
+        ("white", "cream", "lilac", "mint"),
     ),
     "shoes": (
         ("plain",),
-        ("brown", "black", "white", "red", "navy", "camel", "charcoal", "teal", "wine"),
+        ("brown", "black", "wine", "charcoal"),
     ),
 }
 
@@ -199,7 +201,8 @@ def sample_material(rng: np.random.Generator, garment: str) -> Material:
     """Return a random material as the garment usually has it (see STYLES)."""
     patterns, colours = STYLES[garment]
     names = list(COLOURS)
-    base = jittered(rng, COLOURS[pick(rng, colours if rng.random() < 0.84 else names)])
+    is_stray = rng.random() < STRAY_COLOUR_SHARE
+    base = jittered(rng, COLOURS[pick(rng, names if is_stray else colours)])
     pattern = pick(rng, patterns)
     if pattern in ("denim", "wool", "ribs", "pleats", "knit"):
         second = mixed(base, pick(rng, ((255, 255, 255), (20, 20, 30))), rng.uniform(0.25, 0.5))

@@ -94,11 +94,13 @@ def load_model_weights(model: nn.Module, weights: str, key: str = "MODEL.WEIGHTS
         InputError: the file cannot be read, or is of another model: names the first keys that
             are missing, unknown or of another shape.
     """
-    _load_strictly(model, read_state_dict(weights, key), f"{key} names {weights}")
+    state = read_state_dict(weights, key)
+    _require_fit(model, state, f"{key} names {weights}")
+    model.load_state_dict(state, strict=True)
 
 
-def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Copy a state dict into a model of exactly its keys and shapes; else change nothing."""
+def _require_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Refuse a state dict that has not exactly the keys and shapes of a model's."""
     wanted = model.state_dict()
     misfit = _shape_misfit(wanted, state) or _key_misfit(wanted, state)
     if misfit:
@@ -106,7 +108,6 @@ def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], source: 
             f"{source}, which does not fit this model: {misfit}; give weights that were trained "
             "with this config, or the config that they were trained with"
         )
-    model.load_state_dict(dict(state), strict=True)
 
 
 def _shape_misfit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
@@ -226,7 +227,8 @@ class ParsingCheckpointer(Checkpointer):
             The entries that are neither the model nor a loaded state, such as `iteration`.
 
         Raises:
-            InputError: the file cannot be read, is of another model, or lacks a state.
+            InputError: the file cannot be read, is of another model, lacks a state or the
+                iteration, or has a state of other trained parameters; the model is unchanged.
         """
         logger.info("loading %s", path)
         content = read_torch_file(path, "--resume")
@@ -236,13 +238,23 @@ class ParsingCheckpointer(Checkpointer):
                 f"{path} is no checkpoint of format {CHECKPOINT_FORMAT!r}: resume from a folder "
                 "that train_net.py wrote, or give the file as MODEL.WEIGHTS of a new run"
             )
-        lacking = [name for name in names if name not in content]
+        lacking = [name for name in ("model", *names, "iteration") if name not in content]
         if lacking:
             raise InputError(
                 f"{path} lacks {', '.join(lacking)}, without which a run cannot resume: give it "
                 "as MODEL.WEIGHTS of a new run"
             )
-        _load_strictly(self.model, content.pop("model"), f"--resume takes {path}")
+        model_state, source = content.pop("model"), f"--resume takes {path}"
+        _require_fit(self.model, model_state, source)
         for name in names:
-            self.checkpointables[name].load_state_dict(content.pop(name))
+            try:
+                self.checkpointables[name].load_state_dict(content.pop(name))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"the run's trained parameters or settings differ from those of {path} "
+                    f"({name}: {' '.join(str(error).split())}): resume with the run's "
+                    "config.yaml or start a new OUTPUT_DIR"
+                ) from error
+        # Last, so that a refused file has changed no weight.
+        self.model.load_state_dict(model_state, strict=True)
         return content

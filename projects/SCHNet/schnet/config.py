@@ -123,9 +123,10 @@ def _add_head_keys(cfg: CN) -> None:
     # Class weights of the cross-entropy: none, or sqrt_inverse (1/sqrt of the class's share of the
     # training pixels, from the data set's index; an average pixel weighs 1).
     cfg.MODEL.LOSS.CLASS_WEIGHTS = "none"
-    # The losses look at every n-th row and column of the full-resolution map; >= 1. More than 1
-    # only where sorting all pixels for the Lovasz term is too slow (CPU).
-    cfg.MODEL.LOSS.STRIDE = 1
+    # Each loss looks at every n-th row and column of the full-resolution map; >= 1. More than 1
+    # only where looking at all pixels, and sorting them for the Lovasz term, is too slow (CPU).
+    cfg.MODEL.LOSS.CE_STRIDE = 1
+    cfg.MODEL.LOSS.LOVASZ_STRIDE = 1
 
 
 def _add_input_keys(cfg: CN) -> None:

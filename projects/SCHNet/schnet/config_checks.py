@@ -50,6 +50,13 @@ _NUMBER = _within(-math.inf, math.inf)
 _NOT_NEGATIVE = _within(0, math.inf)
 
 
+def _is_template(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and value.format("part") != value
+    except (IndexError, KeyError, ValueError):
+        return False
+
+
 def _not_blank(value: str) -> bool:
     return bool(value.strip())
 
@@ -72,7 +79,7 @@ CHECKS: dict[str, Check] = {
     "MODEL.CLIP.WEIGHTS": (_not_blank, "a path, a URL, an official name or `random`"),
     "MODEL.CLIP.INPUT_SCALE": _within(0, 4, open_low=True),
     "MODEL.CLIP.PROMPT_TEMPLATES": (
-        lambda value: len(value) > 0 and all("{}" in template for template in value),
+        lambda value: len(value) > 0 and all(map(_is_template, value)),
         "a list of sentences that each hold {}",
     ),
     "MODEL.FTM.NUM_TOKENS": _count(1),
@@ -93,7 +100,8 @@ CHECKS: dict[str, Check] = {
     "MODEL.LOSS.CE_WEIGHT": _NOT_NEGATIVE,
     "MODEL.LOSS.LOVASZ_WEIGHT": _NOT_NEGATIVE,
     "MODEL.LOSS.CLASS_WEIGHTS": _one_of("none", "sqrt_inverse"),
-    "MODEL.LOSS.STRIDE": _count(1),
+    "MODEL.LOSS.CE_STRIDE": _count(1),
+    "MODEL.LOSS.LOVASZ_STRIDE": _count(1),
     "INPUT.FORMAT": _one_of("RGB"),
     "INPUT.SIZE": _list_of(2, _count(16)),
     "INPUT.SIZE_TEST": _list_of(2, (lambda v: v == 0 or v >= 16, "0 or at least 16")),
@@ -163,8 +171,22 @@ def _check_combinations(cfg: CN) -> None:
             "config key MODEL.SRM.ENABLED is True with MODEL.BACKBONE.NAME ClipBackbone: SRM "
             "strengthens SAM's maps, so set MODEL.SRM.ENABLED False or take SamBackbone"
         )
+    _check_features(cfg)
     if not cfg.DATASETS.TRAIN or not cfg.DATASETS.TEST:
         raise InputError("config keys DATASETS.TRAIN and DATASETS.TEST must each name a data set")
+
+
+def _check_features(cfg: CN) -> None:
+    """The head's maps must be the backbone's, in order; SRM needs all five of SAM's."""
+    of_sam = cfg.MODEL.BACKBONE.NAME == "SamBackbone"
+    offered = [f"stage{i}" for i in range(5)] if of_sam else [f"res{i}" for i in range(2, 6)]
+    wanted = list(cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES)
+    in_order = [name for name in offered if name in wanted]
+    if not wanted or wanted != in_order or (cfg.MODEL.SRM.ENABLED and wanted != offered):
+        raise InputError(
+            f"config key MODEL.SEM_SEG_HEAD.IN_FEATURES is {wanted}: {cfg.MODEL.BACKBONE.NAME} "
+            f"offers {offered}; name some of them in that order, with MODEL.SRM.ENABLED all"
+        )
 
 
 def _get(cfg: CN, path: Sequence[str]) -> Any:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
 from collections.abc import Iterator
 
 EXIT_BAD_INPUT = 2
+
+_STORAGE_REMEDIES = {
+    errno.ENOSPC: "free space",
+    errno.EDQUOT: "free space",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "allow access to it",
+}
 
 
 class InputError(Exception):
@@ -17,19 +26,45 @@ class InputError(Exception):
     """
 
 
+def storage_error(error: BaseException) -> InputError | None:
+    """Word a full disk, or a file or folder that may not be used, as the user's to put right.
+
+    Args:
+        error: what was raised.
+
+    Returns:
+        The `InputError` for an `OSError` of ENOSPC, EDQUOT, EROFS or EACCES; None for all else.
+    """
+    if not isinstance(error, OSError) or error.errno not in _STORAGE_REMEDIES:
+        return None
+    # A write to an open file does not tell its name.
+    name = "a file" if error.filename is None else os.fsdecode(error.filename)
+    return InputError(
+        f"{name} cannot be read or written ({error.strerror}): "
+        f"{_STORAGE_REMEDIES[error.errno]} or choose another folder"
+    )
+
+
 @contextlib.contextmanager
 def exit_on_input_error() -> Iterator[None]:
     """Print an `InputError` as one line on standard error and exit with code 2.
+
+    A full disk and a file or folder that may not be used are reported likewise.
 
     Every entry point runs its `main()` inside this context, so that bad input never ends in a
     traceback while a defect of ours still does.
 
     Raises:
-        SystemExit: with code `EXIT_BAD_INPUT`, where an `InputError` left the block.
+        SystemExit: with code `EXIT_BAD_INPUT`, where an `InputError`, or an error that
+            `storage_error` words, left the block.
     """
     try:
         yield
-    except InputError as error:
-        sys.stdout.flush()
-        sys.stderr.write(f"error: {error}\n")
+    except (InputError, OSError) as error:
+        told = error if isinstance(error, InputError) else storage_error(error)
+        if told is None:
+            raise
+        with contextlib.suppress(OSError):  # it may be what is full
+            sys.stdout.flush()
+        sys.stderr.write(f"error: {told}\n")
         sys.exit(EXIT_BAD_INPUT)

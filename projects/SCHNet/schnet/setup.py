@@ -12,10 +12,12 @@ import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 
+import schnet.modeling  # noqa: F401  registers the architectures
 from schnet.checkpoint import find_checkpoints, latest_checkpoint
 from schnet.config import load_config
 from schnet.data.catalog import (
@@ -69,8 +71,9 @@ def load_model_config(config_files: Sequence[PathLike], opts: Sequence[str] = ()
     _resolve_device(cfg)
     cfg.freeze()
     register_datasets()
+    _check_registered(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
-        _check_class_count(cfg, name)
+        _check_classes(cfg, name)
     return cfg
 
 
@@ -182,7 +185,18 @@ def _resolve_device(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
 
 
-def _check_class_count(cfg: CfgNode, name: str) -> None:
+def _check_registered(cfg: CfgNode) -> None:
+    """Refuse names that no module has registered; Detectron2 would end in a KeyError."""
+    for key, name, registry in (
+        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
+        ("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, SEM_SEG_HEADS_REGISTRY),
+    ):
+        if name not in registry:
+            raise InputError(f"config key {key} is {name!r}, which is not registered: correct it")
+
+
+def _check_classes(cfg: CfgNode, name: str) -> None:
+    """The data set must have as many classes as the head, and those it is trained on."""
     require_registered(name)
     classes = MetadataCatalog.get(name).stuff_classes
     if len(classes) != cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
@@ -191,6 +205,13 @@ def _check_class_count(cfg: CfgNode, name: str) -> None:
             f"and the data set {name} has {len(classes)} classes: set it to {len(classes)} or "
             "take another data set"
         )
+    trained = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).stuff_classes
+    for label, (ours, theirs) in enumerate(zip(trained, classes, strict=True)):
+        if ours != theirs:
+            raise InputError(
+                f"label {label} is {theirs!r} in the data set {name} and {ours!r} in "
+                f"{cfg.DATASETS.TRAIN[0]}: name data sets of one label list in DATASETS"
+            )
 
 
 def _decide_resume(output_dir: str, resume: Resume) -> bool:
@@ -236,7 +257,8 @@ def _resolve_seed(cfg: CfgNode, continues: bool) -> CfgNode:
 
 
 def _log_run(cfg: CfgNode) -> None:
-    logger.debug("environment:\n%s", collect_env_info())
+    if comm.is_main_process():
+        logger.debug("environment:\n%s", collect_env_info())
     logger.debug("config:\n%s", cfg.dump())
     if not torch.cuda.is_available():
         logger.info("there is no GPU: running on the CPU, %d threads", torch.get_num_threads())

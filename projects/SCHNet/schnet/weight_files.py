@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ OFFICIAL_WEIGHTS: dict[str, str] = {
 """Official files by our names: SAM's public addresses (segment_anything's README); for CLIP the
 name under which the `clip` package keeps the address."""
 
-_UNREADABLE = (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
+_LFS_HEAD = b"version https://git-lfs.github.com/spec/"
+_HEAD_BYTES = 1024
 
 
 def official_url(name: str) -> str:
@@ -98,11 +100,9 @@ def read_state_dict(weights: str, key: str) -> dict[str, torch.Tensor]:
     """
     path = locate_weights(weights, key)
     if path.endswith(".safetensors"):
-        content: Any = _read_safetensors(path, key)
-    elif _is_torchscript(path):
-        content = _read_torchscript(path, key)
-    else:
-        content = read_torch_file(path, key)
+        return _state_dict_of(_read_safetensors(path, key), path, key)
+    with _unreadable_refused(path, key):
+        content = _read_torchscript(path) if _is_torchscript(path) else _read_pickled(path)
     return _state_dict_of(content, path, key)
 
 
@@ -112,25 +112,24 @@ def read_torch_file(path: str, key: str) -> Any:
     Raises:
         InputError: PyTorch cannot read it.
     """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise _unreadable(path, key, error) from error
+    with _unreadable_refused(path, key):
+        return _read_pickled(path)
+
+
+def _read_pickled(path: str) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _read_safetensors(path: str, key: str) -> dict[str, torch.Tensor]:
     try:
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
         raise InputError(
             f"{key} names {path}, and the package that reads it is missing: "
             "run `pip install safetensors`"
         ) from error
-    try:
+    with _unreadable_refused(path, key):
         return dict(load_file(path, device="cpu"))
-    except (SafetensorError, *_UNREADABLE) as error:
-        raise _unreadable(path, key, error) from error
 
 
 def _is_torchscript(path: str) -> bool:
@@ -141,23 +140,51 @@ def _is_torchscript(path: str) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _read_torchscript(path: str, key: str) -> dict[str, torch.Tensor]:
+def _read_torchscript(path: str) -> dict[str, torch.Tensor]:
+    with warnings.catch_warnings():
+        # TorchScript is deprecated, and it is what CLIP's official files are.
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        return dict(torch.jit.load(path, map_location="cpu").state_dict())
+
+
+@contextlib.contextmanager
+def _unreadable_refused(path: str, key: str) -> Iterator[None]:
+    """Turn whatever a reader raises into an `InputError` that tells what the file is."""
     try:
-        with warnings.catch_warnings():
-            # TorchScript is deprecated, and it is what CLIP's official files are.
-            for category in (DeprecationWarning, FutureWarning):
-                warnings.simplefilter("ignore", category)
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
-    except _UNREADABLE as error:
-        raise _unreadable(path, key, error) from error
+        yield
+    # Any type: the readers parse before they check, so a damaged byte can raise anything
+    # (BadZipFile, UnicodeDecodeError, IndexError, struct.error, ...).
+    except Exception as error:
+        reason, remedy = _explain(path, error)
+        raise InputError(
+            f"{key} names {path}, which cannot be read ({reason}): {remedy}"
+        ) from error
 
 
-def _unreadable(path: str, key: str, error: Exception) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return InputError(
-        f"{key} names {path}, which cannot be read as a weight file ({reason}): "
-        "download or copy it again"
-    )
+def _explain(path: str, error: Exception) -> tuple[str, str]:
+    """Why a file cannot be read, by its first bytes and its reader's error; and the remedy."""
+    again = "download or copy it again"
+    head = _head_of(path).lstrip(b"\xef\xbb\xbf\t\r\n ").lower()
+    if head.startswith(_LFS_HEAD):
+        return "a Git-LFS pointer, not a weight file", "run git lfs pull"
+    if head.startswith(b"<") and b"html" in head:
+        return "an HTML page, not a weight file", "download it again from the file's own address"
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+        return "it holds Python objects other than tensors", "give a state dict, saved on its own"
+    # NotImplementedError is a RuntimeError: zipfile's for archives of later versions.
+    tells = isinstance(error, OSError | RuntimeError) and not isinstance(error, NotImplementedError)
+    if tells or path.endswith(".safetensors"):
+        return (str(error).strip() or type(error).__name__).splitlines()[0], again
+    return "it is no file of torch.save, or a damaged one", again
+
+
+def _head_of(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError:
+        return b""
 
 
 def _state_dict_of(content: Any, path: str, key: str) -> dict[str, torch.Tensor]:

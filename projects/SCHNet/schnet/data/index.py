@@ -76,7 +76,8 @@ def read_index(path: str | os.PathLike[str]) -> DatasetIndex:
         content = json.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"there is no index file {source}: run the data set's script in datasets/ first"
+            f"there is no index file {source}: run the data set's script in datasets/ first, or do "
+            "without what needs it (MODEL.LOSS.CLASS_WEIGHTS none)"
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(

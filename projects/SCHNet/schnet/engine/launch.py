@@ -2,7 +2,7 @@
 
 Detectron2's own `launch` knows CUDA with NCCL only and hides the children's exit codes. This one
 also runs on CPUs with gloo, honours torchrun's environment, and brings a child's `InputError` to
-the parent as it was worded.
+the parent as it was worded; a full disk and the like come as one, too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +23,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.utils import comm
 
-from schnet.errors import EXIT_BAD_INPUT, InputError
+from schnet.errors import EXIT_BAD_INPUT, InputError, storage_error
 
 TIMEOUT = timedelta(minutes=30)
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
@@ -102,7 +103,8 @@ def launch(main: Callable[..., Any], layout: ProcessLayout, args: tuple[Any, ...
 
     Raises:
         InputError: a process raised it; the others have been stopped.
-        SystemExit: a process failed otherwise; its code, or 128 + signal.
+        SystemExit: a process failed otherwise; its code, or 128 + signal. Or this process was
+            interrupted (Ctrl-C); the others have been stopped.
     """
     if all(name in os.environ for name in TORCHRUN_VARIABLES):
         return _run_under_torchrun(main, layout.backend, args)
@@ -130,6 +132,13 @@ def launch(main: Callable[..., Any], layout: ProcessLayout, args: tuple[Any, ...
         sys.stderr.write(f"{error}\n")
         code = getattr(error, "exit_code", 1)
         sys.exit(code if code > 0 else 128 - code)
+    except KeyboardInterrupt:
+        # They may wait for one another inside a collective, where no interrupt reaches them.
+        for process in processes.processes:
+            process.kill()
+            process.join()
+        sys.stderr.write("interrupted\n")
+        sys.exit(128 + signal.SIGINT)
     return None
 
 
@@ -141,7 +150,11 @@ def _run_child(
     messages: Any,
     args: tuple[Any, ...],
 ) -> None:
-    """Body of a spawned process; its `InputError` goes to the parent by the queue."""
+    """Body of a spawned process; what the user can put right goes to the parent by the queue."""
+    if layout.backend == "gloo":
+        # Processes that each take all cores wait for one another most of the time.
+        cores = (os.cpu_count() or 1) // layout.local_size
+        torch.set_num_threads(max(1, min(cores, torch.get_num_threads())))
     try:
         with _process_group(
             backend=layout.backend,
@@ -152,8 +165,11 @@ def _run_child(
             local_size=layout.local_size,
         ):
             main(*args)
-    except InputError as error:
-        messages.put(str(error))
+    except (InputError, OSError) as error:
+        told = error if isinstance(error, InputError) else storage_error(error)
+        if told is None:
+            raise
+        messages.put(str(told))
         # Skip what would wait for the other processes: the parent stops them.
         sys.stdout.flush()
         os._exit(EXIT_BAD_INPUT)

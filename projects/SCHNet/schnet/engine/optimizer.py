@@ -44,7 +44,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             group["lr"],
             group["weight_decay"],
         )
-    return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS))
+    return torch.optim.AdamW(groups, lr=solver.BASE_LR, betas=tuple(solver.BETAS), fused=True)
 
 
 def parameter_groups(model: nn.Module, base_lr: float, weight_decay: float) -> list[dict[str, Any]]:

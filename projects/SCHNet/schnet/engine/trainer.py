@@ -31,7 +31,7 @@ from schnet.engine.hooks import BestCheckpointHook, CheckpointHook, EvaluationHo
 from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
 from schnet.engine.step import StepTrainer
 from schnet.engine.summary import parameter_table
-from schnet.errors import InputError
+from schnet.errors import InputError, storage_error
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
 
 logger = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ class ParsingTrainer(DefaultTrainer):
 
         Raises:
             InputError: bad input was met; raised as it is, without a traceback in the log.
+            OSError: the disk is full or a folder may not be used; likewise.
         """
         logger.info("training iterations %d to %d", self.start_iter, self.max_iter)
         self._trainer.use_loader(
@@ -118,8 +119,9 @@ class ParsingTrainer(DefaultTrainer):
                 self._run_steps()
             except InputError:
                 raise
-            except Exception:
-                logger.exception("training stopped at iteration %d", self.iter)
+            except Exception as error:
+                if storage_error(error) is None:
+                    logger.exception("training stopped at iteration %d", self.iter)
                 raise
             finally:
                 self.after_train()

@@ -15,10 +15,9 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import nn
 
 from schnet.checkpoint import read_state_dict
-from schnet.errors import InputError
 from schnet.modeling.clip_text import encode_prompts
 from schnet.modeling.clip_vision import ResNetTower, StageMaps, TransformerTower, build_tower
-from schnet.modeling.frozen import FreezableModule, fixed_initialisation
+from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_base
 
 # CLIP's own normalisation, RGB 0..1 (clip.py of the package, _transform).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -75,6 +74,11 @@ class ClipFeatures:
 
 class ClipEncoder(FreezableModule):
     """CLIP's image tower and the text features of one label list, frozen."""
+
+    text_features: torch.Tensor
+    logit_scale: torch.Tensor
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
 
     def __init__(
         self,
@@ -168,15 +172,7 @@ def build_clip_model(variant: str, weights: str) -> CLIP:
         expected = model.state_dict()
         # BatchNorm's step counter is in no old file and in no computation.
         state.update({k: v for k, v in expected.items() if k.endswith("num_batches_tracked")})
-        wrong = [k for k in expected if k not in state or state[k].shape != expected[k].shape]
-        wrong += [k for k in state if k not in expected]
-        if wrong:
-            raise InputError(
-                f"config key MODEL.CLIP.WEIGHTS names {weights}, which does not hold a CLIP "
-                f"{variant} ({len(wrong)} weights differ, first {wrong[0]!r}): give the file of "
-                "that variant or set MODEL.CLIP.VARIANT"
-            )
-        model.load_state_dict(state)
+        load_base(model, state, key="MODEL.CLIP.WEIGHTS", weights=weights, kind=f"CLIP {variant}")
     return model.float().eval()
 
 

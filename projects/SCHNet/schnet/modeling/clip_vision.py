@@ -75,7 +75,10 @@ class ResNetTower(nn.Module):
 
 
 class TransformerTower(nn.Module):
-    """CLIP's VisionTransformer: maps after the quarters of its layers, at the patch's stride."""
+    """CLIP's VisionTransformer: maps after the quarters of its layers, at the patch's stride.
+
+    CLIP's transformers have no stages; taking the quarters for them is our reading.
+    """
 
     def __init__(self, visual: VisionTransformer) -> None:
         """Wrap a tower.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from schnet.modeling.srm import resize_map
+from schnet.modeling.resize import resize_map
 
 GROUP_WIDTH = 8
 MAX_GROUPS = 32
@@ -129,6 +129,11 @@ class BoundaryDecoder(nn.Module):
             for channels in in_channels
         )
         self.stem = ImageStem(stem_dims, stem_blocks)
+        # The stem's own way down: where the image shows what a ViT's patches blur together, the
+        # fused map should know of it as well, not only the steps up.
+        self.stem_to_stride16 = nn.Sequential(
+            nn.Conv2d(stem_dims[2], fuse_dim, 3, stride=2, padding=1, bias=False), _norm(fuse_dim)
+        )
         self.fuse = nn.Sequential(
             nn.GELU(), _conv_norm(fuse_dim, fuse_dim), _blocks(fuse_dim, fuse_blocks)
         )
@@ -149,8 +154,7 @@ class BoundaryDecoder(nn.Module):
         """
         grid = (images.shape[-2] // FUSE_STRIDE, images.shape[-1] // FUSE_STRIDE)
         stride4, stride8 = self.stem(images)
-        fused = sum(
-            resize_map(project(features[name]), grid)
-            for name, project in zip(self.in_features, self.project, strict=True)
-        )
+        fused = self.stem_to_stride16(stride8)
+        for name, project in zip(self.in_features, self.project, strict=True):
+            fused = fused + resize_map(project(features[name]), grid)
         return self.up4(self.up8(self.fuse(fused), stride8), stride4)

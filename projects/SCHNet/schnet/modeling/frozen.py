@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from schnet.errors import InputError
+
 RANDOM_BASE_SEED = 0
 
 
@@ -39,7 +41,7 @@ def fixed_initialisation() -> Iterator[None]:
     same weights, whatever the run's seed and whatever was built before.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RANDOM_BASE_SEED)
+        torch.default_generator.manual_seed(RANDOM_BASE_SEED)
         yield
 
 
@@ -52,3 +54,29 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in module.parameters() if not p.requires_grad)
     return trained, frozen
+
+
+def load_base(
+    module: nn.Module, state: dict[str, torch.Tensor], *, key: str, weights: str, kind: str
+) -> None:
+    """Give a base its weights; every one, and no other.
+
+    Args:
+        module: the base, in place.
+        state: its weights by name, of any floating type.
+        key: the config key that names them, for the error message.
+        weights: where they come from, likewise.
+        kind: what the base is, such as `SAM vit_b`, likewise.
+
+    Raises:
+        InputError: names or shapes differ.
+    """
+    expected = module.state_dict()
+    wrong = [k for k in expected if k not in state or state[k].shape != expected[k].shape]
+    wrong += [k for k in state if k not in expected]
+    if wrong:
+        raise InputError(
+            f"config key {key} names {weights}, which does not hold a {kind} ({len(wrong)} weights "
+            f"differ, first {wrong[0]!r}): give the file of that variant or correct the variant"
+        )
+    module.load_state_dict(state)

@@ -99,7 +99,7 @@ class SRMHead(nn.Module):
         input_shape: dict[str, ShapeSpec],
         clip_channels: Sequence[int] = (),
         embed_dim: int = 0,
-        class_weights: Sequence[float] | None = None,
+        class_frequencies: Sequence[float] | None = None,
     ) -> dict[str, Any]:
         """Build the parts from MODEL.SEM_SEG_HEAD, MODEL.SRM and MODEL.LOSS.
 
@@ -108,7 +108,8 @@ class SRMHead(nn.Module):
             input_shape: the backbone's maps.
             clip_channels: channels of CLIP's four maps; SRM needs them.
             embed_dim: width of CLIP's embeddings; SRM and the text classifier need it.
-            class_weights: weights of the classes in the cross-entropy, or None.
+            class_frequencies: shares of the training pixels, for the loss's class weights; a model
+                that is not trained does without.
         """
         head, srm = cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.SRM
         shapes = [input_shape[name] for name in head.IN_FEATURES]
@@ -141,13 +142,7 @@ class SRMHead(nn.Module):
                 if head.CLASSIFIER == "text"
                 else LinearClassifier(decoder.out_channels, head.NUM_CLASSES)
             ),
-            "loss": SegmentationLoss(
-                ce_weight=cfg.MODEL.LOSS.CE_WEIGHT,
-                lovasz_weight=cfg.MODEL.LOSS.LOVASZ_WEIGHT,
-                ignore_label=head.IGNORE_VALUE,
-                class_weights=class_weights,
-                stride=cfg.MODEL.LOSS.STRIDE,
-            ),
+            "loss": SegmentationLoss(cfg, class_frequencies=class_frequencies),
         }
 
     def refiner(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
 from torch import nn
 
 MAX_CLASS_WEIGHT = 10.0
 
 
 def sqrt_inverse_weights(frequencies: Sequence[float]) -> list[float]:
-    """Class weights 1/sqrt(frequency), scaled so that an average pixel weighs 1.
+    """Class weights 1/sqrt(frequency), scaled so that an average pixel weighs 1, then capped.
 
     Args:
         frequencies: each class's share of the labelled pixels; they add up to 1.
@@ -79,6 +81,7 @@ class SegmentationLoss(nn.Module):
 
     class_weights: torch.Tensor | None
 
+    @configurable
     def __init__(
         self,
         *,
@@ -86,7 +89,8 @@ class SegmentationLoss(nn.Module):
         lovasz_weight: float,
         ignore_label: int,
         class_weights: Sequence[float] | None,
-        stride: int,
+        ce_stride: int,
+        lovasz_stride: int,
     ) -> None:
         """Keep the factors.
 
@@ -95,15 +99,40 @@ class SegmentationLoss(nn.Module):
             lovasz_weight: factor of the Lovasz-softmax term; 0 leaves it out.
             ignore_label: label that does not count.
             class_weights: weights of the classes in the cross-entropy, or None.
-            stride: every stride-th row and column is looked at.
+            ce_stride: the cross-entropy looks at every n-th row and column.
+            lovasz_stride: the Lovasz-softmax term likewise.
         """
         super().__init__()
         self.ce_weight = ce_weight
         self.lovasz_weight = lovasz_weight
         self.ignore_label = ignore_label
-        self.stride = stride
+        self.ce_stride = ce_stride
+        self.lovasz_stride = lovasz_stride
         weight = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weight, persistent=False)
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, class_frequencies: Sequence[float] | None = None
+    ) -> dict[str, Any]:
+        """Read MODEL.LOSS and the ignored label.
+
+        Args:
+            cfg: the config.
+            class_frequencies: shares of the training pixels, for the class weights; a model that
+                is not trained does without.
+        """
+        node, weights = cfg.MODEL.LOSS, None
+        if node.CLASS_WEIGHTS == "sqrt_inverse" and class_frequencies is not None:
+            weights = sqrt_inverse_weights(class_frequencies)
+        return {
+            "ce_weight": node.CE_WEIGHT,
+            "lovasz_weight": node.LOVASZ_WEIGHT,
+            "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+            "class_weights": weights,
+            "ce_stride": node.CE_STRIDE,
+            "lovasz_stride": node.LOVASZ_STRIDE,
+        }
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Losses of a batch.
@@ -115,18 +144,19 @@ class SegmentationLoss(nn.Module):
         Returns:
             `loss_ce` and `loss_lovasz`, fp32 scalars, those whose factor is not 0.
         """
-        s = self.stride
+        losses = {}
         with torch.autocast(logits.device.type, enabled=False):
-            flat = logits[:, :, ::s, ::s].flatten(2).float()
-            truth = labels[:, ::s, ::s].flatten(1)
-            losses = {}
             if self.ce_weight > 0:
                 per_image = cross_entropy_per_image(
-                    flat, truth, self.ignore_label, self.class_weights
+                    *_every_nth(logits, labels, self.ce_stride),
+                    self.ignore_label,
+                    self.class_weights,
                 )
                 losses["loss_ce"] = self.ce_weight * per_image.mean()
             if self.lovasz_weight > 0:
-                losses["loss_lovasz"] = self.lovasz_weight * self._lovasz(flat, truth)
+                losses["loss_lovasz"] = self.lovasz_weight * self._lovasz(
+                    *_every_nth(logits, labels, self.lovasz_stride)
+                )
         return losses
 
     def _lovasz(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -139,3 +169,11 @@ class SegmentationLoss(nn.Module):
                 probabilities = image_logits[:, valid].softmax(dim=0)
                 total = total + lovasz_softmax(probabilities, image_labels[valid])
         return total / len(labels)
+
+
+def _every_nth(
+    logits: torch.Tensor, labels: torch.Tensor, stride: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every n-th row and column as (B, K, N) fp32 logits and (B, N) labels."""
+    thin = logits[:, :, ::stride, ::stride].flatten(2).float()
+    return thin, labels[:, ::stride, ::stride].flatten(1)

@@ -19,7 +19,6 @@ from torch import nn
 from schnet.errors import InputError
 from schnet.modeling.clip import ClipEncoder, build_clip_encoder
 from schnet.modeling.head import SRMHead
-from schnet.modeling.losses import sqrt_inverse_weights
 from schnet.modeling.sam import pad_to_multiple
 
 SIDE_MULTIPLE = 16
@@ -79,16 +78,12 @@ class SCHNet(nn.Module):
                     "with schnet.data.register_datasets, or correct DATASETS.TRAIN"
                 )
             clip = build_clip_encoder(cfg, prompts)
-        weights = None
-        frequencies = metadata.get("class_frequencies", None)
-        if cfg.MODEL.LOSS.CLASS_WEIGHTS == "sqrt_inverse" and frequencies is not None:
-            weights = sqrt_inverse_weights(frequencies)
         head = SEM_SEG_HEADS_REGISTRY.get(cfg.MODEL.SEM_SEG_HEAD.NAME)(
             cfg,
             backbone.output_shape(),
             clip_channels=clip.map_channels if clip else (),
             embed_dim=clip.embed_dim if clip else 0,
-            class_weights=weights,
+            class_frequencies=metadata.get("class_frequencies", None),
         )
         return {
             "backbone": backbone,

@@ -6,16 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
-def resize_map(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize a map (B, C, h, w) bilinearly to (B, C, *size), antialiased where it shrinks."""
-    if x.shape[-2:] == size:
-        return x
-    if x.shape[-2] > size[0] or x.shape[-1] > size[1]:
-        # The antialiased kernel has no bfloat16 on CPUs.
-        resized = F.interpolate(x.float(), size=size, mode="bilinear", antialias=True)
-        return resized.to(x.dtype)
-    return F.interpolate(x, size=size, mode="bilinear")
+from schnet.modeling.resize import resize_map
 
 
 class SimModule(nn.Module):
