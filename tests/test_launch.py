@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -207,3 +209,42 @@ def test_killed_process_gives_its_signal() -> None:
     with pytest.raises(SystemExit) as caught:
         launch(launch_bodies.die, TWO)
     assert caught.value.code == 128 + 9
+
+
+_BACKGROUND_JOB = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's background jobs have it
+import launch_bodies
+from schnet.engine.launch import ProcessLayout, launch
+if __name__ == "__main__":
+    launch(launch_bodies.wait_for_ever, ProcessLayout(2, 1, 0, "gloo", "auto"), (sys.argv[1],))
+"""
+
+
+def _is_running(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's process files")
+def test_killing_a_background_job_leaves_no_process_behind(tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(_BACKGROUND_JOB)
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)])
+    files = [tmp_path / f"{rank}.pid" for rank in (0, 1)]
+    _wait_until(lambda: all(f.exists() and f.read_text() for f in files), 120)
+    pids = [int(f.read_text()) for f in files]
+    parent.kill()
+    parent.wait()
+    try:
+        _wait_until(lambda: not any(_is_running(pid) for pid in pids), 30)
+    finally:
+        for pid in filter(_is_running, pids):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)

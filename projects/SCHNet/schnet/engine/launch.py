@@ -151,6 +151,9 @@ def _run_child(
     args: tuple[Any, ...],
 ) -> None:
     """Body of a spawned process; what the user can put right goes to the parent by the queue."""
+    # torch lets the parent's death send SIGINT to this process, which a shell's background jobs
+    # ignore: without a handler it would train on, orphaned.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if layout.backend == "gloo":
         # Processes that each take all cores wait for one another most of the time.
         cores = (os.cpu_count() or 1) // layout.local_size
