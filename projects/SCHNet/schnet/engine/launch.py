@@ -174,8 +174,18 @@ def _run_child(
             raise
         messages.put(str(told))
         # Skip what would wait for the other processes: the parent stops them.
-        sys.stdout.flush()
-        os._exit(EXIT_BAD_INPUT)
+        _leave(EXIT_BAD_INPUT)
+    # The work is done and the group is left: once in many runs the teardown of gloo's threads
+    # with the interpreter's aborts the process (seen with torch 2.14), as if the run had failed.
+    _leave(0)
+
+
+def _leave(code: int) -> None:
+    """End this process at once, what it has printed and logged being written."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run_under_torchrun(main: Callable[..., Any], backend: str, args: tuple[Any, ...]) -> Any:
@@ -236,6 +246,8 @@ def _process_group(
     comm.synchronize()
     yield
     # Left out after an error: the other processes would not join in, and this one would hang.
+    comm.synchronize()
+    comm._LOCAL_PROCESS_GROUP = None
     dist.destroy_process_group()
 
 
