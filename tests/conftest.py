@@ -31,13 +31,16 @@ TINY_OPTS = [
 PROMPTS = [["background", "a wall"], ["hair"], ["left arm"], ["right arm"]]
 
 
-def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Fill parameters and BatchNorm statistics with random values: none may be left out unseen."""
+def randomise(module: nn.Module, seed: int = 0, scale: float = 0.2) -> nn.Module:
+    """Add noise to parameters and BatchNorm statistics: none may be left out unseen.
+
+    A wide module wants a smaller scale: saturated attention multiplies rounding.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
             if tensor.is_floating_point():
-                noise = torch.randn(tensor.shape, generator=generator) * 0.2
+                noise = torch.randn(tensor.shape, generator=generator) * scale
                 is_variance = name.endswith("running_var")
                 tensor.copy_(noise.abs() + 0.5 if is_variance else tensor + noise)
     return module
