@@ -206,6 +206,16 @@ def test_run_config_is_kept_when_a_resumed_run_differs(tmp_path: Path, opts: lis
     )
 
 
+def test_a_new_run_moves_another_config_out_of_its_way(tmp_path: Path, opts: list[str]) -> None:
+    out = tmp_path / "out"
+    write_run_config(load_config([], opts), 0)
+    for number in (1, 2):
+        before = (out / "config.yaml").read_text()
+        write_run_config(load_config([], [*opts, "SOLVER.MAX_ITER", str(number)]), 0)
+        assert (out / f"config_earlier_{number}.yaml").read_text() == before
+        assert yaml.safe_load((out / "config.yaml").read_text())["SOLVER"]["MAX_ITER"] == number
+
+
 def test_written_config_reads_back_the_same(tmp_path: Path, opts: list[str]) -> None:
     cfg = load_config([], opts)
     write_run_config(cfg, 0)

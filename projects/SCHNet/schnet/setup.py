@@ -155,7 +155,8 @@ def write_run_config(cfg: CfgNode, start_iter: int) -> None:
     """Write the config of a training run into its folder; on the main process.
 
     A run that continues with another config than it started with keeps the old `config.yaml` and
-    gets `config_resumed_<iteration>.yaml` beside it; the differing keys are logged.
+    gets `config_resumed_<iteration>.yaml` beside it; the differing keys are logged. A run from the
+    first iteration moves another `config.yaml` that it finds to `config_earlier_<n>.yaml`.
 
     Args:
         cfg: the run's config.
@@ -164,10 +165,15 @@ def write_run_config(cfg: CfgNode, start_iter: int) -> None:
     if not comm.is_main_process():
         return
     target = Path(cfg.OUTPUT_DIR) / CONFIG_FILE
-    if start_iter > 0 and target.exists():
+    changed = []
+    if target.exists():
         changed = _changed_keys(_read_yaml(target), yaml.safe_load(cfg.dump()))
         if not changed:
             return
+    if changed and start_iter == 0:
+        number = 1 + len(list(target.parent.glob("config_earlier_*.yaml")))
+        target.rename(target.with_name(f"config_earlier_{number}.yaml"))
+    elif changed:
         target = target.with_name(f"config_resumed_{start_iter:07d}.yaml")
         logger.warning(
             "continuing with another config than the run began with (%s): see %s; the learning "
