@@ -131,9 +131,10 @@ def _evaluate_share(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     init = f"file://{folder}/rendezvous"
     dist.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
-    split = _random_split(Path(folder), 5) if rank == 0 else None
-    dist.barrier()
-    split = split or _random_split(Path(folder), 5)
+    # The same files in a folder of each process's own: neither may write what the other reads.
+    own = Path(folder) / f"rank{rank}"
+    own.mkdir()
+    split = _random_split(own, 5)
     evaluator = _evaluator(Path(folder) / "shared")
     for pair, output in split[:4] if rank == 0 else split[4:]:
         evaluator.process([pair], [output])
