@@ -142,17 +142,8 @@ class TestMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Read INPUT.SIZE_TEST, or INPUT.SIZE where that is [0, 0].
-
-        Raises:
-            InputError: only one of the two sides is 0.
-        """
+        """Read INPUT.SIZE_TEST, or INPUT.SIZE where that is [0, 0]."""
         height, width = cfg.INPUT.SIZE_TEST if any(cfg.INPUT.SIZE_TEST) else cfg.INPUT.SIZE
-        if not (height and width):
-            raise InputError(
-                f"config key INPUT.SIZE_TEST is {[height, width]}: give both sides, or [0, 0] for "
-                "INPUT.SIZE"
-            )
         return {"box": (height, width)}
 
     def __call__(self, dataset_dict: DatasetDict) -> DatasetDict:
