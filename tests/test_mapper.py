@@ -61,6 +61,40 @@ def centre(weights: np.ndarray) -> np.ndarray:
     return grid @ weights.ravel() / weights.sum()
 
 
+def turned_pair(folder: Path, image_size: tuple[int, int]) -> tuple[DatasetDict, UInt8Array]:
+    """A JPEG whose EXIF turns it onto its label map, which is (60, 40)."""
+    labels = patchwork((60, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.rot90(color_of(labels), 1)
+    assert stored.shape[:2] == (40, 60)
+    entry = make_dict(folder, labels)
+    entry["file_name"] = str(
+        save_image(folder / "a.jpg", stored[: image_size[0], : image_size[1]], exif=exif)
+    )
+    return entry, labels
+
+
+@pytest.mark.parametrize("recorded", [{}, {"height": 60, "width": 40}])
+def test_image_is_turned_where_only_that_fits_its_labels(
+    tmp_path: Path, recorded: dict[str, int]
+) -> None:
+    entry, labels = turned_pair(tmp_path, (40, 60))
+    entry.update(recorded)
+    mapped = make_mapper((60, 40))(entry, np.random.default_rng(0))
+    assert (mapped["sem_seg"].numpy() == labels).all()
+    assert (as_label(mapped["image"]) == labels).mean() > 0.95
+    tested = TestMapper(box=(60, 40))(entry)
+    assert (tested["height"], tested["width"]) == (60, 40)
+    assert (as_label(tested["image"]) == labels).mean() > 0.95
+
+
+def test_image_that_fits_neither_way_is_named(tmp_path: Path) -> None:
+    entry, _ = turned_pair(tmp_path, (40, 50))
+    with pytest.raises(InputError, match=r"a\.jpg is 50x40 .*labels\.png is 40x60"):
+        make_mapper((60, 40))(entry, np.random.default_rng(0))
+
+
 def test_from_config(tmp_path: Path) -> None:
     register_datasets(str(tmp_path))
     mapper = TrainMapper(data_config("INPUT.SIZE", [48, 32], "INPUT.FLIP_PROB", 1.0))

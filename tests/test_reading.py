@@ -15,6 +15,7 @@ from schnet.data.reading import (
     open_image,
     read_image,
     read_label,
+    read_label_size,
     write_label_png,
 )
 from schnet.errors import InputError
@@ -73,6 +74,40 @@ def test_exif_rotation_only_on_request(tmp_path: Path) -> None:
     path = save_image(tmp_path / "a.jpg", photo(), exif=exif)
     assert close(read_image(path), photo())
     assert close(read_image(path, apply_exif=True), np.rot90(photo(), -1))
+
+
+def exif_jpeg(path: Path, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return save_image(path, photo(), exif=exif)
+
+
+def test_image_matches_a_size_as_stored_or_after_its_exif_rotation(tmp_path: Path) -> None:
+    encoded = open_image(exif_jpeg(tmp_path / "a.jpg", ROTATE_90))
+    assert encoded.orientation == ROTATE_90
+    assert encoded.matching((40, 30)) is encoded and close(encoded.decode(), photo())
+    turned = encoded.matching((30, 40))
+    assert (turned.height, turned.width, turned.reducible) == (30, 40, False)
+    assert close(turned.decode(), np.rot90(photo(), -1))
+    # Turned already, or no size of its: nothing more can be done.
+    assert turned.matching((40, 30)) is turned
+    assert encoded.matching((31, 40)) is encoded
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 4, 9])
+def test_orientations_that_keep_the_sides_turn_nothing(tmp_path: Path, orientation: int) -> None:
+    encoded = open_image(exif_jpeg(tmp_path / "a.jpg", orientation))
+    assert encoded.matching((30, 40)) is encoded
+    assert close(encoded.decode(), photo())
+
+
+def test_label_size_comes_from_the_header(tmp_path: Path) -> None:
+    path = save_image(tmp_path / "a.png", patchwork((30, 40)))
+    path.write_bytes(path.read_bytes()[:60])
+    assert read_label_size(path) == (30, 40)
+    for broken in (tmp_path / "nothing.png", tmp_path):
+        with pytest.raises(InputError, match=r"the label map .* cannot be read"):
+            read_label_size(broken)
 
 
 @pytest.mark.parametrize("reduction", [2, 4, 8])

@@ -35,8 +35,10 @@ def add_schnet_config(cfg: CN) -> None:
     """Declare SCHNet's keys, with their defaults, in a config of Detectron2's; in place."""
     _add_model_keys(cfg)
     _add_head_keys(cfg)
+    _add_data_keys(cfg)
     _add_input_keys(cfg)
     _add_solver_keys(cfg)
+    _add_test_keys(cfg)
 
 
 def _add_model_keys(cfg: CN) -> None:
@@ -129,15 +131,46 @@ def _add_head_keys(cfg: CN) -> None:
     cfg.MODEL.LOSS.LOVASZ_STRIDE = 1
 
 
+def _add_data_keys(cfg: CN) -> None:
+    cfg.DATASETS.TRAIN = ("lip_train",)
+    cfg.DATASETS.TEST = ("lip_val",)
+
+    # One's own labels: registered as <NAME>_train and <NAME>_val, to be named in DATASETS.TRAIN
+    # and DATASETS.TEST. Relative paths start at the folder that the command is run in.
+    cfg.DATASETS.CUSTOM = CN()
+    # Path of a classes.yaml (names; optionally colors, mirror_pairs, prompts), or of the folder
+    # that holds one; "" means no data set of one's own. datasets/README.md shows the format.
+    cfg.DATASETS.CUSTOM.CLASSES = ""
+    # Letters, digits, `_` and `-`; no name of a published data set.
+    cfg.DATASETS.CUSTOM.NAME = "custom"
+    # Folders of the photos and of their index PNGs, searched at all depths; "" takes `images` and
+    # `labels` beside the classes.yaml.
+    cfg.DATASETS.CUSTOM.IMAGES = ""
+    cfg.DATASETS.CUSTOM.LABELS = ""
+    # Folders of the validation split; "" holds VAL_SHARE of the images out instead.
+    cfg.DATASETS.CUSTOM.VAL_IMAGES = ""
+    cfg.DATASETS.CUSTOM.VAL_LABELS = ""
+    # Share of the images that validate, chosen by their names alone; in (0, 1).
+    cfg.DATASETS.CUSTOM.VAL_SHARE = 0.1
+
+
 def _add_input_keys(cfg: CN) -> None:
     cfg.INPUT.FORMAT = "RGB"
-    # Height and width in pixels of a training crop, and the box a test image is fitted into.
+    # Height and width in pixels of a training crop, multiples of 16 (of 224: SAM's windows need no
+    # padding), and the box a test image is fitted into.
     cfg.INPUT.SIZE = [512, 512]
     # Box for testing, height and width; [0, 0] takes INPUT.SIZE.
     cfg.INPUT.SIZE_TEST = [0, 0]
+    # How a training image gets to INPUT.SIZE: `random` crops or pads it at a random place;
+    # `letterbox` puts its middle on the crop's middle, as parsers of single people train.
+    cfg.INPUT.CROP = "random"
     # A training image is first fitted into INPUT.SIZE, then scaled by a factor drawn from here
     # (log-uniform), then cropped or padded to INPUT.SIZE; 0 < low <= high.
     cfg.INPUT.SCALE_RANGE = [0.75, 1.5]
+    # Probability of turning an image about the middle of its crop, in [0, 1], and the standard
+    # deviation of the angle, in degrees, >= 0; angles beyond two of them are cut to two.
+    cfg.INPUT.ROTATION_PROB = 0.6
+    cfg.INPUT.ROTATION_SIGMA = 30.0
     # Probability of mirroring an image, its left and right labels swapped; in [0, 1].
     cfg.INPUT.FLIP_PROB = 0.5
     # Colour jitter: largest relative change of brightness, contrast and saturation, and largest
@@ -150,8 +183,6 @@ def _add_input_keys(cfg: CN) -> None:
 
 
 def _add_solver_keys(cfg: CN) -> None:
-    cfg.DATASETS.TRAIN = ("lip_train",)
-    cfg.DATASETS.TEST = ("lip_val",)
     # AdamW on the trained parameters; learning rate of a batch of IMS_PER_BATCH images.
     cfg.SOLVER.BASE_LR = 2e-4
     cfg.SOLVER.WEIGHT_DECAY = 0.01
@@ -168,12 +199,37 @@ def _add_solver_keys(cfg: CN) -> None:
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
     # Periodic checkpoints kept, newest first; the best one is kept besides; >= 1.
     cfg.SOLVER.KEEP_CHECKPOINTS = 3
-    # The metric whose highest value marks the best checkpoint: mIoU, pACC, mACC.
+    # Random number seed of initialisation, augmentation and order; negative draws one.
+    cfg.SEED = 0
+
+
+def _add_test_keys(cfg: CN) -> None:
+    # The metric whose highest value marks the best checkpoint: mIoU, pACC, mACC, fwIoU, mBF.
     cfg.TEST.BEST_METRIC = "mIoU"
     # Images of one size that are evaluated together; >= 1.
     cfg.TEST.BATCH_SIZE = 1
-    # Random number seed of initialisation, augmentation and order; negative draws one.
-    cfg.SEED = 0
+    # How a prediction gets to the photo's own size, where it is compared with the truth; the
+    # number's line in the log says which. `upsample_logits`: the logits are resized, then argmax.
+    # `warp_labels` (the literature's for LIP): the photo is letterboxed to the test box, argmax
+    # there, and the label map is warped back to the nearest label.
+    cfg.TEST.PROTOCOL = "upsample_logits"
+    # Distance in pixels within which a boundary counts as found (boundary F-score); >= 0.
+    cfg.TEST.BOUNDARY_TOLERANCE = 2
+    # Test-time augmentation: probabilities averaged over the scales (relative to the test box) and
+    # over the mirrored image, left and right swapped back. MIN_SIZES and MAX_SIZE are not read.
+    cfg.TEST.AUG.ENABLED = False
+    cfg.TEST.AUG.SCALES = [0.75, 1.0, 1.25]
+    cfg.TEST.AUG.FLIP = True
+    # Large photos at their own resolution, in overlapping windows of the test box's size whose
+    # probabilities are averaged, instead of fitting the photo into the box.
+    cfg.TEST.SLIDING_WINDOW = CN()
+    cfg.TEST.SLIDING_WINDOW.ENABLED = False
+    # Smallest share of a window's side that it has in common with the next one; in [0, 1).
+    cfg.TEST.SLIDING_WINDOW.OVERLAP = 0.33
+    # Write predictions as index PNGs with the data set's palette, named as the photos; and put
+    # them into the zip that the test servers of LIP and CIHP take.
+    cfg.TEST.SAVE_PREDICTIONS = False
+    cfg.TEST.SUBMISSION_ZIP = False
 
 
 def load_config(files: Sequence[str | os.PathLike[str]], opts: Sequence[str] = ()) -> CN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,6 +44,10 @@ def _list_of(length: int, item: Check) -> Check:
 _MULTIPLE_OF_8: Check = (
     lambda value: isinstance(value, int) and value > 0 and value % 8 == 0,
     "a positive multiple of 8",
+)
+_MULTIPLE_OF_16: Check = (
+    lambda value: isinstance(value, int) and value > 0 and value % 16 == 0,
+    "a positive multiple of 16",
 )
 _PROBABILITY = _within(0, 1)
 _POSITIVE = _within(0, math.inf, open_low=True)
@@ -103,9 +108,17 @@ CHECKS: dict[str, Check] = {
     "MODEL.LOSS.CE_STRIDE": _count(1),
     "MODEL.LOSS.LOVASZ_STRIDE": _count(1),
     "INPUT.FORMAT": _one_of("RGB"),
-    "INPUT.SIZE": _list_of(2, _count(16)),
+    "DATASETS.CUSTOM.NAME": (
+        lambda value: re.fullmatch(r"[A-Za-z0-9_-]+", value) is not None,
+        "letters, digits, `_` and `-`",
+    ),
+    "DATASETS.CUSTOM.VAL_SHARE": (lambda value: 0 < value < 1, "a number in (0, 1)"),
+    "INPUT.SIZE": _list_of(2, _MULTIPLE_OF_16),
     "INPUT.SIZE_TEST": _list_of(2, (lambda v: v == 0 or v >= 16, "0 or at least 16")),
+    "INPUT.CROP": _one_of("random", "letterbox"),
     "INPUT.SCALE_RANGE": _list_of(2, _POSITIVE),
+    "INPUT.ROTATION_PROB": _PROBABILITY,
+    "INPUT.ROTATION_SIGMA": _within(0, 180),
     "INPUT.FLIP_PROB": _PROBABILITY,
     "INPUT.COLOR_JITTER.BRIGHTNESS": _PROBABILITY,
     "INPUT.COLOR_JITTER.CONTRAST": _PROBABILITY,
@@ -125,8 +138,15 @@ CHECKS: dict[str, Check] = {
     "SOLVER.CHECKPOINT_PERIOD": _count(1),
     "SOLVER.KEEP_CHECKPOINTS": _count(1),
     "TEST.EVAL_PERIOD": _count(0),
-    "TEST.BEST_METRIC": _one_of("mIoU", "pACC", "mACC"),
+    "TEST.BEST_METRIC": _one_of("mIoU", "pACC", "mACC", "fwIoU", "mBF"),
     "TEST.BATCH_SIZE": _count(1),
+    "TEST.PROTOCOL": _one_of("upsample_logits", "warp_labels"),
+    "TEST.BOUNDARY_TOLERANCE": _count(0),
+    "TEST.AUG.SCALES": (
+        lambda value: len(value) > 0 and all(_POSITIVE[0](v) and v <= 4 for v in value),
+        "a list of numbers in (0, 4]",
+    ),
+    "TEST.SLIDING_WINDOW.OVERLAP": (lambda value: 0 <= value < 1, "a number in [0, 1)"),
     "DATALOADER.NUM_WORKERS": _count(0),
 }
 """What each key must be: a predicate and its wording, by key."""
@@ -170,6 +190,11 @@ def _check_combinations(cfg: CN) -> None:
         raise InputError(
             "config key MODEL.SRM.ENABLED is True with MODEL.BACKBONE.NAME ClipBackbone: SRM "
             "strengthens SAM's maps, so set MODEL.SRM.ENABLED False or take SamBackbone"
+        )
+    if cfg.TEST.SLIDING_WINDOW.ENABLED and cfg.TEST.PROTOCOL == "warp_labels":
+        raise InputError(
+            "config key TEST.PROTOCOL is 'warp_labels' with TEST.SLIDING_WINDOW.ENABLED True: "
+            "windows are not letterboxed, so take upsample_logits or set SLIDING_WINDOW off"
         )
     _check_features(cfg)
     if not cfg.DATASETS.TRAIN or not cfg.DATASETS.TEST:

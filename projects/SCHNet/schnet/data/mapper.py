@@ -24,6 +24,7 @@ from schnet.data.reading import (
     check_same_size,
     open_image,
     read_label,
+    read_label_size,
 )
 from schnet.errors import InputError
 
@@ -102,8 +103,15 @@ class TrainMapper:
             InputError: a file is missing or damaged, the sizes of image, label map and index
                 differ, the image has no label map, or it holds a value outside the range.
         """
-        encoded = open_image(dataset_dict["file_name"])
-        label = self._read_label(dataset_dict, encoded)
+        label = self._read_label(dataset_dict)
+        encoded = open_image(dataset_dict["file_name"]).matching(label.shape)
+        check_same_size(
+            (encoded.height, encoded.width),
+            label,
+            encoded.path,
+            dataset_dict["sem_seg_file_name"],
+        )
+        _check_recorded_size(dataset_dict, encoded)
         geometry = self.crop.draw(label.shape, rng)
         reduction = geometry.reduction if encoded.reducible else 1
         cut = geometry.cut_image(encoded.decode(reduction), reduction)
@@ -117,16 +125,14 @@ class TrainMapper:
             **_identity(dataset_dict, encoded),
         }
 
-    def _read_label(self, dataset_dict: DatasetDict, encoded: EncodedImage) -> UInt8Array:
-        _check_recorded_size(dataset_dict, encoded)
+    def _read_label(self, dataset_dict: DatasetDict) -> UInt8Array:
         path = dataset_dict.get("sem_seg_file_name")
         if path is None:
             raise InputError(
-                f"the image {encoded.path} has no label map: training needs one for every image"
+                f"the image {dataset_dict['file_name']} has no label map: training needs one for "
+                "every image"
             )
-        label = read_label(path, self.num_classes, self.ignore_label)
-        check_same_size((encoded.height, encoded.width), label, encoded.path, path)
-        return label
+        return read_label(path, self.num_classes, self.ignore_label)
 
 
 class TestMapper:
@@ -160,7 +166,7 @@ class TestMapper:
         Raises:
             InputError: the file is missing or damaged, or its size is not the index's.
         """
-        encoded = open_image(dataset_dict["file_name"])
+        encoded = open_as_labelled(dataset_dict)
         _check_recorded_size(dataset_dict, encoded)
         mapped = {**self.from_array(encoded.decode()), **_identity(dataset_dict, encoded)}
         if "sem_seg_file_name" in dataset_dict:
@@ -179,6 +185,24 @@ class TestMapper:
         height, width = image.shape[:2]
         size = fitted_size((height, width), self.box)
         return {"image": _as_tensor(resize_image(image, size)), "height": height, "width": width}
+
+
+def open_as_labelled(dataset_dict: DatasetDict) -> EncodedImage:
+    """Open an image as its label map was drawn: as stored, or after its EXIF rotation.
+
+    Args:
+        dataset_dict: as `schnet.data.catalog.load_split` gives it. Without a recorded size the
+            label map's header is read; without a label map the image comes as stored.
+
+    Raises:
+        InputError: a file is missing or no image.
+    """
+    encoded = open_image(dataset_dict["file_name"])
+    if "height" in dataset_dict and "width" in dataset_dict:
+        return encoded.matching((dataset_dict["height"], dataset_dict["width"]))
+    if "sem_seg_file_name" in dataset_dict:
+        return encoded.matching(read_label_size(dataset_dict["sem_seg_file_name"]))
+    return encoded
 
 
 def fitted_size(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -33,6 +33,9 @@ _DECODE_FLAGS = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+_ORIENTATION_TAG = 0x0112
+# Height and width change places in these EXIF orientations.
+_SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
 _JPEG_END = b"\xff\xd9"
 # Some cameras and tools append a few bytes after a JPEG's end mark.
 _JPEG_TAIL = 1024
@@ -50,6 +53,8 @@ class EncodedImage:
         width: width in pixels as stored.
         mode: Pillow's mode, such as RGB, L, CMYK.
         reducible: it is a whole grey or YCbCr JPEG, which `decode` can shrink while decoding.
+        orientation: EXIF orientation, 1 (as stored) to 8.
+        turned: height, width and the decoded pixels are those after the EXIF rotation.
     """
 
     path: str
@@ -58,9 +63,30 @@ class EncodedImage:
     width: int
     mode: str
     reducible: bool
+    orientation: int = 1
+    turned: bool = False
+
+    def matching(self, size: tuple[int, int]) -> EncodedImage:
+        """Give the image as it matches a size: as stored, or else after its EXIF rotation.
+
+        Label maps are drawn on either, and only sizes can tell which; where both fit, the image
+        stays as stored.
+
+        Args:
+            size: height and width of what belongs to the image, such as its label map.
+
+        Returns:
+            This image, or the same one `turned`, where only that has the size.
+        """
+        swaps = self.orientation in _SWAPPING_ORIENTATIONS and not self.turned
+        if (self.height, self.width) == tuple(size) or not swaps:
+            return self
+        if (self.width, self.height) != tuple(size):
+            return self
+        return replace(self, height=self.width, width=self.height, reducible=False, turned=True)
 
     def decode(self, reduction: int = 1) -> UInt8Array:
-        """Decode the pixels as stored.
+        """Decode the pixels as stored or, where `turned`, as the EXIF orientation says.
 
         Args:
             reduction: 1, 2, 4 or 8; more than 1 only where `reducible`. A pixel of the result is
@@ -74,7 +100,7 @@ class EncodedImage:
             InputError: the file is damaged.
         """
         if not self.reducible:
-            return _decode_with_pillow(self, apply_exif=False)
+            return _decode_with_pillow(self, apply_exif=self.turned)
         flags = _DECODE_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
         if pixels is None:
@@ -94,11 +120,20 @@ def open_image(path: PathLike) -> EncodedImage:
             width, height = image.size
             mode = image.mode
             plain_jpeg = image.format in ("JPEG", "MPO") and mode in ("RGB", "L")
+            orientation = _orientation(image)
     except _PILLOW_ERRORS as error:
         raise InputError(_unreadable("image", path, error)) from None
     # OpenCV 4 fills what a cut-off JPEG lacks with grey and says nothing; Pillow refuses it.
     whole = data.rfind(_JPEG_END, max(0, len(data) - _JPEG_TAIL)) >= 0
-    return EncodedImage(os.fspath(path), data, height, width, mode, plain_jpeg and whole)
+    return EncodedImage(
+        os.fspath(path), data, height, width, mode, plain_jpeg and whole, orientation
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read the EXIF orientation; 1 where there is none or it is no valid one."""
+    value = image.getexif().get(_ORIENTATION_TAG, 1)
+    return value if value in range(1, 9) else 1
 
 
 def read_image(path: PathLike, *, apply_exif: bool = False) -> UInt8Array:
@@ -150,6 +185,20 @@ def read_label(
     if check:
         check_label_range(labels, path, num_classes, ignore_label)
     return np.ascontiguousarray(labels)
+
+
+def read_label_size(path: PathLike) -> tuple[int, int]:
+    """Read a label map's height and width from its header.
+
+    Raises:
+        InputError: the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except _PILLOW_ERRORS as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(_unreadable("label map", path, reason)) from None
 
 
 def check_label_range(
