@@ -1,10 +1,8 @@
-"""The parsing evaluator: one streaming confusion matrix over a split, at original resolution."""
+"""The parsing evaluator: streaming counts over a split, at original resolution."""
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -18,17 +16,17 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from tabulate import tabulate
 
-from schnet.data.files import atomic_path
+from schnet.data.catalog import load_registered
 from schnet.data.reading import check_same_size, read_label
 from schnet.errors import InputError
-from schnet.evaluation.confusion import ConfusionMatrix, SegmentationMetrics
-
-# Which of the field's two habits a number follows is printed with it (DESIGN section 6).
-PROTOCOL = "logits upsampled to the original size, then argmax"
-RESULT_FILE = "evaluation.json"
-UNDEFINED = "–"
+from schnet.evaluation.argmax import NaNScoreError, predicted_labels
+from schnet.evaluation.boundary import DEFAULT_TOLERANCE
+from schnet.evaluation.counts import ParsingCounts
+from schnet.evaluation.predictions import ARCHIVE_FOLDERS, PredictionFiles
+from schnet.evaluation.protocol import PROTOCOLS
+from schnet.evaluation.reduction import sum_over_processes
+from schnet.evaluation.report import EvaluationReport, refuse_foreign_files
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +35,11 @@ class ParsingEvaluator(DatasetEvaluator):
     """Compares predicted label maps with the true ones over a split.
 
     Memory does not grow with the number of images. Every process counts its own share of the
-    split; `evaluate` adds the matrices up, so any division of the images gives the same numbers.
+    split; `evaluate` adds the counts up, so any division of the images gives the same numbers.
 
     Attributes:
         protocol: one line that says how predictions got to original size.
-        confusion: the counts of this process.
+        counts: the counts of this process.
     """
 
     def __init__(
@@ -52,7 +50,9 @@ class ParsingEvaluator(DatasetEvaluator):
         ignore_label: int = 255,
         output_dir: str | os.PathLike[str] | None = None,
         distributed: bool = True,
-        protocol: str = PROTOCOL,
+        protocol: str = PROTOCOLS["upsample_logits"],
+        boundary_tolerance: int | None = DEFAULT_TOLERANCE,
+        predictions: PredictionFiles | None = None,
     ) -> None:
         """Take what is to be evaluated.
 
@@ -61,10 +61,13 @@ class ParsingEvaluator(DatasetEvaluator):
             num_classes: K.
             class_names: K names, in label order.
             ignore_label: true label whose pixels do not count.
-            output_dir: folder that `evaluate` writes `evaluation.json` to; None writes nothing.
+            output_dir: folder that `evaluate` writes the report to; None writes none.
             distributed: add up the counts of all processes; False where only one process
                 evaluates.
             protocol: one line, printed with the numbers: how predictions got to original size.
+            boundary_tolerance: in pixels, for the boundary F-score; None leaves it out.
+            predictions: where to write the label maps; None writes none. With it, a split
+                without any label map can be predicted, though not measured.
 
         Raises:
             ValueError: there are not K names.
@@ -74,34 +77,45 @@ class ParsingEvaluator(DatasetEvaluator):
         self.dataset_name = dataset_name
         self.class_names = list(class_names)
         self.protocol = protocol
-        self._output_dir = None if output_dir is None else Path(output_dir)
+        self._output_dir = output_dir
         self._distributed = distributed
         self._num_classes = num_classes
         self._ignore_label = ignore_label
+        self._boundary_tolerance = boundary_tolerance
+        self._predictions = predictions
         self.reset()
 
     def reset(self) -> None:
         """Forget all counts; called before each pass over the split."""
-        self.confusion = ConfusionMatrix(self._num_classes, self._ignore_label)
-        self._num_images = 0
+        self.counts = ParsingCounts(self._num_classes, self._ignore_label, self._boundary_tolerance)
 
     def process(
         self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, torch.Tensor]]
     ) -> None:
-        """Count a batch.
+        """Count a batch, and write its label maps where they are wanted.
 
         Args:
-            inputs: dataset dicts with `file_name` and `sem_seg_file_name`.
-            outputs: for each, `sem_seg` (K, H, W), logits or probabilities at the size of the
-                label file.
+            inputs: dataset dicts with `file_name`, `image_id` where predictions are written, and
+                `sem_seg_file_name` where there is a label map.
+            outputs: for each, at the size of the label file, `labels` (H, W), uint8, or else
+                `sem_seg` (K, H, W), logits or probabilities.
 
         Raises:
-            InputError: an image has no label file, or the file is unreadable, of another size, or
-                holds a label out of range.
+            InputError: a prediction is not a number, an image has no label file, or the file is
+                unreadable, of another size, or holds a label out of range.
         """
         for dataset_dict, output in zip(inputs, outputs, strict=True):
-            labels = output["sem_seg"].argmax(dim=0).to(device="cpu", dtype=torch.uint8)
-            self.add_labels(dataset_dict, labels.numpy())
+            try:
+                labels = predicted_labels(output)
+            except NaNScoreError:
+                raise InputError(
+                    f"the model's prediction of {dataset_dict['file_name']} is not a number (NaN): "
+                    "take the weights of an earlier checkpoint, or train with a lower "
+                    "SOLVER.BASE_LR"
+                ) from None
+            if self._predictions is not None:
+                self._predictions.write(dataset_dict["image_id"], labels)
+            self.add_labels(dataset_dict, labels)
 
     def add_labels(
         self, dataset_dict: Mapping[str, Any], prediction: npt.NDArray[np.uint8]
@@ -109,88 +123,86 @@ class ParsingEvaluator(DatasetEvaluator):
         """Count one predicted label map (H, W) of values in 0..K-1; raises as `process` does."""
         label_path = dataset_dict.get("sem_seg_file_name")
         if not label_path:
-            raise InputError(
-                f"{dataset_dict['file_name']} has no label map, so {self.dataset_name} cannot be "
-                "evaluated: take a split with labels"
-            )
+            if self._predictions is None:
+                raise InputError(
+                    f"{dataset_dict['file_name']} has no label map, so {self.dataset_name} cannot "
+                    "be evaluated: take a split with labels, or set TEST.SAVE_PREDICTIONS True to "
+                    "predict it without"
+                )
+            self.counts.unlabelled_images += 1
+            return
         truth = read_label(label_path, self._num_classes, ignore_label=self._ignore_label)
         check_same_size(prediction.shape, truth, dataset_dict["file_name"], label_path)
-        self.confusion.update(truth, prediction)
-        self._num_images += 1
+        self.counts.update(truth, prediction)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
-        """Compute the metrics of the whole split, log them and write the result file.
+        """Compute the metrics of the whole split, log them and write the files.
 
         Returns:
-            On the main process, `sem_seg` with `mIoU`, `pACC`, `mACC`, `fwIoU` and
-            `IoU-<class>`, in percent; NaN where undefined (see `SegmentationMetrics`). None on
-            the other processes.
+            On the main process, `sem_seg` with the metrics of `EvaluationReport.results`, in
+            percent, or nothing where the split has no labels. None on the other processes.
 
         Raises:
-            InputError: no labelled pixel was seen; on every process.
+            InputError: on every process, no labelled pixel was seen, or only some of the images
+                have labels; on the main one, the zip is wanted and a prediction is missing.
         """
-        counts, num_images = self._gather()
-        if not counts.any():
-            raise InputError(
-                f"no labelled pixel was found in the {num_images} images of {self.dataset_name}: "
-                "check its index and its label maps"
-            )
+        counts = self._total()
+        self._refuse_unusable(counts)
         if self._distributed and not comm.is_main_process():
             return None
-        total = ConfusionMatrix(self._num_classes, self._ignore_label)
-        total.counts = counts
-        metrics = total.metrics()
-        results = self._in_percent(metrics)
-        logger.info(
-            "%s, %d images, protocol: %s\n%s\n%s",
-            self.dataset_name,
-            num_images,
-            self.protocol,
-            per_class_table(self.class_names, metrics),
-            summary_table(results),
-        )
+        self._finish_predictions(counts)
+        if counts.unlabelled_images:
+            return OrderedDict()
+        report = EvaluationReport(self.dataset_name, self.protocol, self.class_names, counts)
+        logger.info("%s", report.text())
         if self._output_dir is not None:
-            self._write(results, counts, num_images)
-        return OrderedDict(sem_seg=results)
+            report.write(self._output_dir)
+        return OrderedDict(sem_seg=dict(report.results))
 
-    def _gather(self) -> tuple[npt.NDArray[np.int64], int]:
-        """Add up counts and numbers of images over the processes; one collective call."""
-        mine = (self.confusion.counts, self._num_images)
-        shares = comm.all_gather(mine) if self._distributed else [mine]
-        return np.sum([counts for counts, _ in shares], axis=0), sum(n for _, n in shares)
+    def _total(self) -> ParsingCounts:
+        """Add up the counts of all processes; one collective call."""
+        total = ParsingCounts(self._num_classes, self._ignore_label, self._boundary_tolerance)
+        own = self.counts.as_vector()
+        total.replace(sum_over_processes(own) if self._distributed else own)
+        return total
 
-    def _in_percent(self, metrics: SegmentationMetrics) -> dict[str, float]:
-        results = {
-            "mIoU": 100 * metrics.mean_iou,
-            "pACC": 100 * metrics.pixel_accuracy,
-            "mACC": 100 * metrics.mean_accuracy,
-            "fwIoU": 100 * metrics.frequency_weighted_iou,
-        }
-        for name, iou in zip(self.class_names, metrics.iou, strict=True):
-            results[f"IoU-{name}"] = 100 * float(iou)
-        return results
+    def _refuse_unusable(self, counts: ParsingCounts) -> None:
+        labelled, unlabelled = counts.labelled_images, counts.unlabelled_images
+        if labelled and unlabelled:
+            raise InputError(
+                f"{unlabelled} of the {labelled + unlabelled} images of {self.dataset_name} have "
+                "no label map: give all of them one, or none"
+            )
+        if not unlabelled and not counts.confusion.counts.any():
+            raise InputError(
+                f"no labelled pixel was found in the {labelled} images of {self.dataset_name}: "
+                "check its index and its label maps"
+            )
 
-    def _write(
-        self, results: Mapping[str, float], counts: npt.NDArray[np.int64], num_images: int
-    ) -> None:
-        assert self._output_dir is not None
-        content = {
-            "dataset": self.dataset_name,
-            "protocol": self.protocol,
-            "images": num_images,
-            # JSON has no NaN: an undefined metric is null.
-            "sem_seg": {k: None if math.isnan(v) else v for k, v in results.items()},
-            "classes": self.class_names,
-            "confusion_matrix": {
-                "rows": "truth",
-                "columns": "prediction",
-                "pixels": counts.tolist(),
-            },
-        }
-        target = self._output_dir / RESULT_FILE
-        with atomic_path(target) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        logger.info("wrote %s", target)
+    def _finish_predictions(self, counts: ParsingCounts) -> None:
+        """Tell of the PNGs and zip them; on the main process, when all processes wrote theirs."""
+        if self._predictions is None:
+            return
+        written = counts.labelled_images + counts.unlabelled_images
+        logger.info(
+            "wrote the predictions of %d images of %s to %s",
+            written,
+            self.dataset_name,
+            self._predictions.folder,
+        )
+        if counts.unlabelled_images:
+            logger.info(
+                "%s has no label maps: its predictions were written, and no metric was computed",
+                self.dataset_name,
+            )
+        if self._predictions.archive is not None:
+            if written != len(self._predictions):
+                raise InputError(
+                    f"{written} of the {len(self._predictions)} images of {self.dataset_name} were "
+                    f"predicted, too few for {self._predictions.archive}: evaluate all of them"
+                )
+            # The counts were added up after every process had written its last PNG.
+            logger.info("wrote %s", self._predictions.write_archive())
 
 
 def build_evaluator(
@@ -199,44 +211,47 @@ def build_evaluator(
     """Make the evaluator of a registered data set.
 
     Args:
-        cfg: config; its number of classes and its `OUTPUT_DIR` are read.
+        cfg: config; its number of classes, TEST and OUTPUT_DIR are read.
         dataset_name: registered name.
-        output_dir: folder of the result file; None takes `OUTPUT_DIR/inference/<dataset_name>`.
+        output_dir: folder of the report and the predictions; None takes
+            `OUTPUT_DIR/inference/<dataset_name>`.
+
+    Raises:
+        InputError: the folder holds files of the report's names which no evaluation wrote; or
+            predictions are to be written and two photos share a name, or some of the images have
+            labels and others none.
     """
     metadata = MetadataCatalog.get(dataset_name)
     if output_dir is None:
         output_dir = Path(cfg.OUTPUT_DIR) / "inference" / dataset_name
+    refuse_foreign_files(output_dir)
+    predictions = None
+    if cfg.TEST.SAVE_PREDICTIONS or cfg.TEST.SUBMISSION_ZIP:
+        dataset_dicts = load_registered([dataset_name])
+        _refuse_some_unlabelled(dataset_dicts, dataset_name)
+        predictions = PredictionFiles(
+            output_dir,
+            dataset_dicts,
+            metadata.stuff_colors,
+            archive=cfg.TEST.SUBMISSION_ZIP,
+            archive_folder=ARCHIVE_FOLDERS.get(metadata.get("spec_name", ""), ""),
+        )
     return ParsingEvaluator(
         dataset_name,
         num_classes=cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
         class_names=metadata.stuff_classes,
         ignore_label=metadata.ignore_label,
         output_dir=output_dir,
+        protocol=PROTOCOLS[cfg.TEST.PROTOCOL],
+        boundary_tolerance=cfg.TEST.BOUNDARY_TOLERANCE,
+        predictions=predictions,
     )
 
 
-def per_class_table(class_names: Sequence[str], metrics: SegmentationMetrics) -> str:
-    """Draw a text table: class, IoU, recall and share of the true pixels, in percent."""
-    rows = [
-        [name, *map(_percent, values)]
-        for name, *values in zip(
-            class_names, metrics.iou, metrics.recall, metrics.truth_share, strict=True
+def _refuse_some_unlabelled(dataset_dicts: Sequence[Mapping[str, Any]], name: str) -> None:
+    unlabelled = [d["file_name"] for d in dataset_dicts if not d.get("sem_seg_file_name")]
+    if unlabelled and len(unlabelled) < len(dataset_dicts):
+        raise InputError(
+            f"{len(unlabelled)} of the {len(dataset_dicts)} images of {name} have no label map, "
+            f"the first is {unlabelled[0]}: give all of them one, or none"
         )
-    ]
-    return _table(["class", "IoU", "recall", "pixels"], rows, ["left", *["right"] * 3])
-
-
-def summary_table(results: Mapping[str, float]) -> str:
-    """Draw a text table of the four means, from results in percent."""
-    names = ["mIoU", "pACC", "mACC", "fwIoU"]
-    values = [_percent(results[name] / 100) for name in names]
-    return _table(names, [values], ["right"] * len(names))
-
-
-def _table(headers: list[str], rows: list[list[str]], alignment: list[str]) -> str:
-    # Numbers come as text with their decimals; tabulate would take those off again.
-    return tabulate(rows, headers, tablefmt="pipe", colalign=alignment, disable_numparse=True)
-
-
-def _percent(ratio: float) -> str:
-    return UNDEFINED if math.isnan(ratio) else f"{100 * ratio:.2f}"
