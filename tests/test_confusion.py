@@ -23,10 +23,12 @@ def test_hand_computed_metrics() -> None:
     matrix.update(_labels(0, 0, 0, 0, 0, 0, 1, 1), _labels(0, 0, 0, 0, 1, 1, 1, 0))
     metrics = matrix.metrics()
     assert metrics.iou == pytest.approx([4 / 7, 1 / 4])
+    assert metrics.precision == pytest.approx([4 / 5, 1 / 3])
     assert metrics.recall == pytest.approx([4 / 6, 1 / 2])
     assert metrics.mean_iou == pytest.approx((4 / 7 + 1 / 4) / 2)
     assert metrics.pixel_accuracy == pytest.approx(5 / 8)
     assert metrics.mean_accuracy == pytest.approx((4 / 6 + 1 / 2) / 2)
+    assert metrics.mean_precision == pytest.approx((4 / 5 + 1 / 3) / 2)
     assert metrics.frequency_weighted_iou == pytest.approx(6 / 8 * 4 / 7 + 2 / 8 / 4)
     assert metrics.truth_share == pytest.approx([6 / 8, 2 / 8])
 
@@ -41,6 +43,9 @@ def test_class_in_neither_is_left_out_and_only_predicted_class_counts_zero() -> 
     assert metrics.mean_iou == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert np.isnan(metrics.recall[2:]).all()
     assert metrics.mean_accuracy == pytest.approx((1 + 1 / 2) / 2)
+    assert metrics.precision.tolist()[:3] == [1, 1, 0]
+    assert np.isnan(metrics.precision[3])
+    assert metrics.mean_precision == pytest.approx((1 + 1 + 0) / 3)
 
 
 def test_missed_class_counts_zero_in_both_means() -> None:
@@ -49,6 +54,8 @@ def test_missed_class_counts_zero_in_both_means() -> None:
     metrics = matrix.metrics()
     assert metrics.mean_iou == pytest.approx((1 / 2 + 0) / 2)
     assert metrics.mean_accuracy == pytest.approx((1 + 0) / 2)
+    # Never predicted: its precision is undefined.
+    assert metrics.mean_precision == pytest.approx(1 / 2)
 
 
 def test_ignored_pixels_count_nowhere() -> None:
@@ -66,18 +73,43 @@ def test_updates_add_up_and_wide_dtypes_are_accepted() -> None:
 
 
 @pytest.mark.parametrize("num_classes", [1, 20, 59, 255])
-def test_equals_a_plain_loop(num_classes: int) -> None:
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_equals_a_plain_loop(num_classes: int, repeats: int) -> None:
     rng = np.random.default_rng(num_classes)
-    truth = rng.integers(0, num_classes, (13, 7)).astype(np.uint8)
-    truth[rng.random(truth.shape) < 0.2] = 255
-    prediction = rng.integers(0, num_classes, (13, 7)).astype(np.uint8)
     matrix = ConfusionMatrix(num_classes)
-    matrix.update(truth, prediction)
     expected = np.zeros((num_classes, num_classes), dtype=np.int64)
-    for true, predicted in zip(truth.ravel(), prediction.ravel(), strict=True):
-        if true != 255:
-            expected[true, predicted] += 1
+    # Runs of labels that go on in the next row, and images of several sizes in turn.
+    for shape in ((13, 7), (1, 1), (3, 2), (13, 7), (20, 9)):
+        truth, prediction = (
+            rng.integers(0, num_classes, shape).astype(np.uint8).repeat(repeats, axis=1)
+            for _ in range(2)
+        )
+        truth[rng.random(truth.shape) < 0.2] = 255
+        matrix.update(truth, prediction)
+        for true, predicted in zip(truth.ravel(), prediction.ravel(), strict=True):
+            if true != 255:
+                expected[true, predicted] += 1
     assert np.array_equal(matrix.counts, expected)
+
+
+def test_views_are_counted_as_they_are_seen() -> None:
+    rng = np.random.default_rng(0)
+    truth, prediction = (rng.integers(0, 4, (9, 8)).astype(np.uint8) for _ in range(2))
+    matrix, copied = ConfusionMatrix(4), ConfusionMatrix(4)
+    matrix.update(truth.T[::2], prediction[:, ::2].T)
+    copied.update(truth.T[::2].copy(), prediction[:, ::2].T.copy())
+    assert np.array_equal(matrix.counts, copied.counts)
+
+
+def test_more_pixels_than_single_precision_can_count() -> None:
+    # 2^24 + 1 is the first integer that float32 does not hold.
+    truth = np.zeros(2**24 + 3, np.uint8)
+    prediction = truth.copy()
+    prediction[5] = prediction[-1] = 1
+    matrix = ConfusionMatrix(2)
+    for _ in range(2):
+        matrix.update(truth, prediction)
+    assert matrix.counts.tolist() == [[2 * (2**24 + 1), 4], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +138,7 @@ def test_nothing_counted_gives_nan_everywhere() -> None:
     matrix.update(np.zeros((0, 3), np.uint8), np.zeros((0, 3), np.uint8))
     metrics = matrix.metrics()
     means = (metrics.mean_iou, metrics.pixel_accuracy, metrics.mean_accuracy)
-    assert np.isnan((*means, metrics.frequency_weighted_iou)).all()
+    assert np.isnan((*means, metrics.mean_precision, metrics.frequency_weighted_iou)).all()
 
 
 @pytest.mark.parametrize(

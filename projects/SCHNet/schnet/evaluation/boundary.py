@@ -125,15 +125,14 @@ class BoundaryCounts:
             uint8 (H + 2 * tolerance, W + 2 * tolerance), `_NOWHERE` in all other pixels.
         """
         (height, width), frame = labels.shape, self.tolerance
-        highest = self._scratch.take("highest", labels.shape)
-        lowest = self._scratch.take("lowest", labels.shape)
         # A pixel differs from a neighbour where the highest label around it is not the lowest.
         # OpenCV leaves neighbours outside the image out; the ignored ones are made to lose.
         above = below = labels
         if hidden is not None:
-            above, below = np.where(hidden, 0, labels), np.where(hidden, _NOWHERE, labels)
-        cv2.dilate(above.astype(np.uint8, copy=False), _CROSS, dst=highest)
-        cv2.erode(below.astype(np.uint8, copy=False), _CROSS, dst=lowest)
+            above = np.where(hidden, np.uint8(0), labels)
+            below = np.where(hidden, np.uint8(_NOWHERE), labels)
+        highest = cv2.dilate(above, _CROSS, dst=self._scratch.take("highest", labels.shape))
+        lowest = cv2.erode(below, _CROSS, dst=self._scratch.take("lowest", labels.shape))
         inside = cv2.compare(highest, lowest, cv2.CMP_EQ, dst=highest)
         framed = self._scratch.take(name, (height + 2 * frame, width + 2 * frame))
         framed.fill(_NOWHERE)
