@@ -83,6 +83,7 @@ def test_archive_holds_the_files_as_they_are(tmp_path: Path) -> None:
         assert archive.namelist() == ["a.c.png", "b.png"]
         for info, name in zip(archive.infolist(), ["sub/a.c.png", "b.png"], strict=True):
             assert info.compress_type == zipfile.ZIP_STORED
+            assert info.date_time == (1980, 1, 1, 0, 0, 0)
             assert archive.read(info) == (tmp_path / "predictions" / name).read_bytes()
         assert archive.testzip() is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions", "submission.zip"]

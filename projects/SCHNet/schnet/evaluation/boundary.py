@@ -98,8 +98,8 @@ class BoundaryCounts:
             raise ValueError(f"truth is {truth.shape} and prediction {prediction.shape}")
         if truth.size == 0:
             return
-        ignored = truth == self.ignore_label
-        hidden = ignored if ignored.any() else None
+        # Most label maps have no ignored pixel; then there is nothing to hide.
+        hidden = None if truth.max() < self.num_classes else truth == self.ignore_label
         true_map = self._boundary_map("truth", truth, hidden)
         predicted_map = self._boundary_map("prediction", prediction, hidden)
         predicted, predicted_found = self._found(predicted_map, true_map)

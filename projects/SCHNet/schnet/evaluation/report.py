@@ -29,7 +29,7 @@ UNDEFINED = "–"
 
 ABSENT_CLASSES = (
     "a class in neither truth nor prediction is left out of the means; one that is only predicted "
-    "counts 0, but not in mACC, since its recall is undefined"
+    "counts 0; a mean of recall or precision leaves out what has no true or no predicted pixel"
 )
 RULES: dict[str, str] = {
     "absent classes": ABSENT_CLASSES,
