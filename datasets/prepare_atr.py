@@ -17,10 +17,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from schnet.data.official import find_ids, outside_lists, require_folder, split_by_name
-from schnet.data.preparation import IMAGE_ENDINGS, SplitFiles, files_by_id
-from schnet.data.prepare_command import PrepareOptions, prepare, prepare_parser, read_options
-from schnet.data.sources import SourceTree, open_source
+from schnet.data.preparation.command import PrepareOptions, prepare, prepare_parser, read_options
+from schnet.data.preparation.official import find_ids, outside_lists, require_folder, split_by_name
+from schnet.data.preparation.sources import SourceTree, open_source
+from schnet.data.preparation.splits import IMAGE_ENDINGS, SplitFiles, files_by_id
 from schnet.data.specs import SPECS
 from schnet.errors import InputError, exit_on_input_error
 

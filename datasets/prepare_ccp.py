@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from schnet.data.labels import CCP_GROUPS
-from schnet.data.mat_files import load_mat
-from schnet.data.official import require_folder
-from schnet.data.preparation import IMAGE_ENDINGS, SplitFiles, files_by_id
-from schnet.data.prepare_command import PrepareOptions, prepare, prepare_parser, read_options
+from schnet.data.preparation.command import PrepareOptions, prepare, prepare_parser, read_options
+from schnet.data.preparation.mat_files import load_mat
+from schnet.data.preparation.official import require_folder
+from schnet.data.preparation.sources import SourceFile, SourceTree, open_source
+from schnet.data.preparation.splits import IMAGE_ENDINGS, SplitFiles, files_by_id
 from schnet.data.reading import UInt8Array
-from schnet.data.sources import SourceFile, SourceTree, open_source
 from schnet.data.specs import SPECS
 from schnet.errors import InputError, exit_on_input_error
 

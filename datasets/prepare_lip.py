@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from schnet.data.official import prepare_official
+from schnet.data.preparation.official import prepare_official
 from schnet.data.specs import SPECS
 from schnet.errors import exit_on_input_error
 

@@ -15,8 +15,8 @@ from typing import IO, Any
 
 from schnet.data.files import atomic_path
 from schnet.data.index import IndexRecord
-from schnet.data.pair_check import OutputFile, PairResult, PairStatus, PairTask
-from schnet.data.sources import SourceFile
+from schnet.data.preparation.pairs import OutputFile, PairResult, PairStatus, PairTask
+from schnet.data.preparation.sources import SourceFile
 
 JOURNAL_FORMAT = "schnet-journal/1"
 

@@ -8,16 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from schnet.data.pair_check import LabelConverter
-from schnet.data.preparation import (
+from schnet.data.preparation.pairs import LabelConverter
+from schnet.data.preparation.report import report
+from schnet.data.preparation.sources import SourceTree
+from schnet.data.preparation.splits import (
     SplitFiles,
     check_target,
     index_split,
     prepare_split,
     refuse_too_many_problems,
 )
-from schnet.data.preparation_report import report
-from schnet.data.sources import SourceTree
 from schnet.data.specs import DatasetSpec
 
 DEFAULT_MAX_DAMAGED = 0.05

@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from schnet.data.index import DatasetIndex, write_index
-from schnet.data.journal import Journal
-from schnet.data.pair_check import (
+from schnet.data.preparation.journal import Journal
+from schnet.data.preparation.pairs import (
     GOOD,
     LabelConverter,
     PairResult,
@@ -24,7 +24,7 @@ from schnet.data.pair_check import (
     PairTask,
     check_pair,
 )
-from schnet.data.sources import SourceFile, SourceFolder, SourceTree
+from schnet.data.preparation.sources import SourceFile, SourceFolder, SourceTree
 from schnet.data.specs import DatasetSpec
 from schnet.errors import InputError
 

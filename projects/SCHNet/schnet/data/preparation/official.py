@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from schnet.data.preparation import IMAGE_ENDINGS, SplitFiles, files_by_id, parse_ids
-from schnet.data.prepare_command import prepare, prepare_parser, read_options
-from schnet.data.sources import SourceFolder, SourceTree, open_source
+from schnet.data.preparation.command import prepare, prepare_parser, read_options
+from schnet.data.preparation.sources import SourceFolder, SourceTree, open_source
+from schnet.data.preparation.splits import IMAGE_ENDINGS, SplitFiles, files_by_id, parse_ids
 from schnet.data.specs import DatasetSpec, SplitLayout
 from schnet.errors import InputError
 

@@ -13,6 +13,7 @@ import numpy as np
 from schnet.data.files import atomic_path
 from schnet.data.index import IndexRecord
 from schnet.data.labels import IGNORE_LABEL
+from schnet.data.preparation.sources import SourceFile
 from schnet.data.reading import (
     UInt8Array,
     check_label_range,
@@ -21,7 +22,6 @@ from schnet.data.reading import (
     parse_image,
     write_label_png,
 )
-from schnet.data.sources import SourceFile
 from schnet.errors import InputError
 
 LabelConverter = Callable[[bytes, str], "UInt8Array | None"]

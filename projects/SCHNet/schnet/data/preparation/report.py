@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tabulate import tabulate
 
-from schnet.data.pair_check import GOOD, PairResult, PairStatus
-from schnet.data.preparation import problems
+from schnet.data.preparation.pairs import GOOD, PairResult, PairStatus
+from schnet.data.preparation.splits import problems
 from schnet.data.specs import DatasetSpec
 
 Results = Mapping[str, Sequence[PairResult]]
