@@ -191,28 +191,23 @@ def _from_tree(
     spec: DatasetSpec, folder: Path, layout: SplitLayout, index: Path
 ) -> list[DatasetDict]:
     images = _require_folder(spec, folder, layout.image_dirs, index)
-    labels = _require_folder(spec, folder, layout.label_dirs, index)
-    image_names = _names_by_id(images, IMAGE_ENDINGS)
-    label_names = _names_by_id(labels, LABEL_ENDINGS)
+    sources = [("image", "file_name", images, _names_by_id(images, IMAGE_ENDINGS))]
+    if layout.label_dirs:
+        labels = _require_folder(spec, folder, layout.label_dirs, index)
+        names = _names_by_id(labels, LABEL_ENDINGS)
+        sources.append(("label map", "sem_seg_file_name", labels, names))
     ids = _read_ids(spec, folder, layout, index)
     dicts = []
-    for image_id in sorted(image_names) if ids is None else ids:
-        for names, place, kind in (
-            (image_names, images, "image"),
-            (label_names, labels, "label map"),
-        ):
+    for image_id in sorted(sources[0][3]) if ids is None else ids:
+        entry: DatasetDict = {"image_id": image_id}
+        for kind, key, place, names in sources:
             if image_id not in names:
                 raise InputError(
                     f"the {kind} of {spec.name} image {image_id!r} is not in {place}: put it "
                     "there or take the id out of the split"
                 )
-        dicts.append(
-            {
-                "file_name": str(images / image_names[image_id]),
-                "sem_seg_file_name": str(labels / label_names[image_id]),
-                "image_id": image_id,
-            }
-        )
+            entry[key] = str(place / names[image_id])
+        dicts.append(entry)
     return dicts
 
 
@@ -230,12 +225,18 @@ def _require_folder(
 
 def _names_by_id(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
     """Map file names without their ending to file names, in one pass over a folder."""
-    names = {}
+    names: dict[str, str] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, ending = os.path.splitext(entry.name)
-            if ending.lower() in endings and not stem.startswith("."):
-                names[stem] = entry.name
+            if ending.lower() not in endings or stem.startswith("."):
+                continue
+            if stem in names:
+                raise InputError(
+                    f"{folder} holds {names[stem]} and {entry.name}, which have one name but for "
+                    "the ending, so that their labels cannot be told apart: remove one"
+                )
+            names[stem] = entry.name
     return names
 
 

@@ -114,7 +114,19 @@ def open_image(path: PathLike) -> EncodedImage:
     Raises:
         InputError: the file is missing or no image.
     """
-    data = _read_bytes(path, "image")
+    return parse_image(read_bytes(path, "image"), path)
+
+
+def parse_image(data: bytes, path: PathLike) -> EncodedImage:
+    """Read the header of an image file's bytes.
+
+    Args:
+        data: the whole file.
+        path: where it comes from, for messages.
+
+    Raises:
+        InputError: it is no image.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
@@ -173,7 +185,25 @@ def read_label(
         InputError: the file is missing, no image or damaged, or (where `check`) holds a value
             outside the range; the file and the value are named.
     """
-    data = _read_bytes(path, "label map")
+    labels = decode_label(read_bytes(path, "label map"), path)
+    if check:
+        check_label_range(labels, path, num_classes, ignore_label)
+    return labels
+
+
+def decode_label(data: bytes, path: PathLike) -> UInt8Array:
+    """Decode a label map file's bytes, as `read_label` does but for the check of its values.
+
+    Args:
+        data: the whole file.
+        path: where it comes from, for messages.
+
+    Returns:
+        uint8 (H, W), contiguous.
+
+    Raises:
+        InputError: it is no image, damaged, or holds values beyond a byte.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             values = np.asarray(image)
@@ -181,10 +211,7 @@ def read_label(
         raise InputError(_unreadable("label map", path, error)) from None
     if values.ndim == 3:
         values = values[:, :, 0]
-    labels = _as_uint8_labels(values, path)
-    if check:
-        check_label_range(labels, path, num_classes, ignore_label)
-    return np.ascontiguousarray(labels)
+    return np.ascontiguousarray(_as_uint8_labels(values, path))
 
 
 def read_label_size(path: PathLike) -> tuple[int, int]:
@@ -291,7 +318,16 @@ def _as_uint8_labels(values: NDArray[Any], path: PathLike) -> UInt8Array:
     return values.astype(np.uint8)
 
 
-def _read_bytes(path: PathLike, kind: str) -> bytes:
+def read_bytes(path: PathLike, kind: str) -> bytes:
+    """Read a file whole.
+
+    Args:
+        path: the file.
+        kind: what it is, for messages: `image`, `label map`.
+
+    Raises:
+        InputError: it is missing or cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return file.read()
