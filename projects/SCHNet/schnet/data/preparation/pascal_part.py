@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schnet.data.labels import PPP_LABELS
-from schnet.data.mat_files import load_mat
+from schnet.data.preparation.mat_files import load_mat
 from schnet.data.reading import PathLike, UInt8Array
 from schnet.errors import InputError
 
