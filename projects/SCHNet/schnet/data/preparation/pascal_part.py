@@ -10,7 +10,6 @@ does (Chen et al., "Attention to scale", CVPR 2016; Xia et al., CVPR 2017).
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from schnet.data.labels import PPP_LABELS
 from schnet.data.preparation.mat_files import load_mat
-from schnet.data.reading import PathLike, UInt8Array
+from schnet.data.reading import UInt8Array
 from schnet.errors import InputError
 
 PERSON = "person"
@@ -43,7 +42,7 @@ def part_values() -> dict[str, int]:
     return {name: classes.index(group) for group, names in PART_GROUPS.items() for name in names}
 
 
-def read_person_parts(data: bytes, path: PathLike) -> UInt8Array | None:
+def read_person_parts(data: bytes, path: str) -> UInt8Array | None:
     """Read one annotation file as a label map of Pascal-Person-Part.
 
     Only persons count. Where masks overlap, the later part of an object covers the earlier one and
@@ -71,7 +70,7 @@ def read_person_parts(data: bytes, path: PathLike) -> UInt8Array | None:
             name, mask = _text(part["part_name"]), _mask(part["mask"], path)
             if name not in values:
                 raise InputError(
-                    f"the file {os.fspath(path)} names the person part {name!r}, which is in none "
+                    f"the file {path} names the person part {name!r}, which is in none "
                     f"of the {len(PART_GROUPS)} groups: add it to PART_GROUPS in "
                     "schnet/data/pascal_part.py"
                 )
@@ -79,14 +78,14 @@ def read_person_parts(data: bytes, path: PathLike) -> UInt8Array | None:
                 labels = np.zeros(mask.shape, np.uint8)
             if labels.shape != mask.shape:
                 raise InputError(
-                    f"the file {os.fspath(path)} holds masks of {_size(labels)} and of "
+                    f"the file {path} holds masks of {_size(labels)} and of "
                     f"{_size(mask)} pixels (width x height): fetch it again"
                 )
             labels[mask] = values[name]
     return labels if labels is not None and labels.any() else None
 
 
-def _structs(value: Any, fields: tuple[str, ...], path: PathLike) -> list[Any]:
+def _structs(value: Any, fields: tuple[str, ...], path: str) -> list[Any]:
     """Give the elements of a MATLAB struct array; an empty array of any kind has none."""
     if isinstance(value, np.ndarray):
         if value.size == 0:
@@ -95,15 +94,15 @@ def _structs(value: Any, fields: tuple[str, ...], path: PathLike) -> list[Any]:
             # Column by column, as MATLAB numbers them.
             return list(value.ravel(order="F"))
     raise InputError(
-        f"the file {os.fspath(path)} is no Pascal-Part annotation (it lacks a struct of "
+        f"the file {path} is no Pascal-Part annotation (it lacks a struct of "
         f"{', '.join(fields)}): fetch it again"
     )
 
 
-def _only(structs: list[Any], path: PathLike) -> Any:
+def _only(structs: list[Any], path: str) -> Any:
     if len(structs) != 1:
         raise InputError(
-            f"the file {os.fspath(path)} holds {len(structs)} annotations instead of one: fetch "
+            f"the file {path} holds {len(structs)} annotations instead of one: fetch "
             "it again"
         )
     return structs[0]
@@ -114,11 +113,11 @@ def _text(value: Any) -> str:
     return str(value.item()) if isinstance(value, np.ndarray) and value.size == 1 else str(value)
 
 
-def _mask(value: Any, path: PathLike) -> NDArray[np.bool_]:
+def _mask(value: Any, path: str) -> NDArray[np.bool_]:
     numeric = isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "biuf"
     if not numeric or not value.size:
         raise InputError(
-            f"the file {os.fspath(path)} holds a part whose mask is no image: fetch it again"
+            f"the file {path} holds a part whose mask is no image: fetch it again"
         )
     return value > 0
 
