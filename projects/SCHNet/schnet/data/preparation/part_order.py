@@ -164,7 +164,9 @@ def decide_order(evidence: OrderEvidence, source: str) -> OrderDecision:
         InputError: too few maps show the parts together, or no order in use leads clearly; names
             the shares and the flag that settles it.
     """
-    if evidence.agreement.sum(axis=1).all():
+    compared = evidence.agreement.sum(axis=1)
+    # Values with fewer pixels than the lead that is asked for could not be told apart.
+    if compared.min() > MIN_LEAD * compared.sum():
         return _decide_by_agreement(evidence, source)
     return _decide_by_anatomy(evidence, source)
 

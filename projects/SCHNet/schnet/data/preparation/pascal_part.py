@@ -102,8 +102,7 @@ def _structs(value: Any, fields: tuple[str, ...], path: str) -> list[Any]:
 def _only(structs: list[Any], path: str) -> Any:
     if len(structs) != 1:
         raise InputError(
-            f"the file {path} holds {len(structs)} annotations instead of one: fetch "
-            "it again"
+            f"the file {path} holds {len(structs)} annotations instead of one: fetch it again"
         )
     return structs[0]
 
@@ -116,9 +115,7 @@ def _text(value: Any) -> str:
 def _mask(value: Any, path: str) -> NDArray[np.bool_]:
     numeric = isinstance(value, np.ndarray) and value.ndim == 2 and value.dtype.kind in "biuf"
     if not numeric or not value.size:
-        raise InputError(
-            f"the file {path} holds a part whose mask is no image: fetch it again"
-        )
+        raise InputError(f"the file {path} holds a part whose mask is no image: fetch it again")
     return value > 0
 
 

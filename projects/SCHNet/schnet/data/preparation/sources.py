@@ -99,6 +99,11 @@ class SourceTree:
         self.roots = tuple(roots)
         self._folders = tuple(folders)
 
+    @property
+    def folders(self) -> tuple[SourceFolder, ...]:
+        """All folders, those of the first root first."""
+        return self._folders
+
     def __str__(self) -> str:
         """Name the download, for messages."""
         return ", ".join(str(root) for root in self.roots)
