@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from schnet.data.custom import CustomPaths, load_custom, open_custom
 from schnet.data.index import DatasetIndex, read_index
-from schnet.data.specs import SPECS, DatasetSpec, SplitLayout
+from schnet.data.specs import SPECS, SPLITS, DatasetSpec, SplitLayout
 from schnet.errors import InputError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "index_path",
     "load_registered",
     "load_split",
+    "register_custom",
     "register_datasets",
     "require_registered",
 ]
@@ -44,17 +46,39 @@ def register_datasets(root: str | None = None) -> None:
         root = os.environ.get("DETECTRON2_DATASETS") or "datasets"
     for spec in SPECS.values():
         for split in spec.splits:
-            _register(spec, split, root)
+            _register_published(spec, split, root)
 
 
-def _register(spec: DatasetSpec, split: str, root: str) -> None:
+def register_custom(paths: CustomPaths) -> None:
+    """Register `<name>_train` and `<name>_val` of a data set of one's own with Detectron2.
+
+    Its `classes.yaml` is read; no photo is touched. May be called again: the last call counts.
+
+    Raises:
+        InputError: the `classes.yaml` is missing or wrong, or the name is a published data set's.
+    """
+    data = open_custom(paths)
+    for split in SPLITS:
+        name = f"{paths.name}_{split}"
+        load = partial(load_custom, data, split)
+        _register(data.spec, name, load, data.index_path(split), str(data.classes_file))
+
+
+def _register_published(spec: DatasetSpec, split: str, root: str) -> None:
     name = f"{spec.name}_{split}"
+    load = partial(load_split, spec, split, root)
+    _register(spec, name, load, index_path(spec, split, root), f"the data set {spec.name}")
+
+
+def _register(
+    spec: DatasetSpec, name: str, load: Callable[[], list[DatasetDict]], index: Path, origin: str
+) -> None:
     # Both catalogs refuse a second entry or another value under a name that they know.
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
     if name in MetadataCatalog.list():
         MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, partial(load_split, spec, split, root))
+    DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(
         stuff_classes=list(spec.classes),
         stuff_colors=[list(color) for color in spec.palette],
@@ -63,7 +87,8 @@ def _register(spec: DatasetSpec, split: str, root: str) -> None:
         prompts=[list(phrases) for phrases in spec.prompts],
         evaluator_type="parsing",
         spec_name=spec.name,
-        index_file=str(index_path(spec, split, root)),
+        index_file=str(index),
+        labels_from=origin,
     )
 
 
@@ -79,8 +104,18 @@ def require_registered(name: str) -> None:
         InputError: names it and the registered parsing data sets.
     """
     if name not in DatasetCatalog.list():
-        known = [f"{spec.name}_{split}" for spec in SPECS.values() for split in spec.splits]
-        raise InputError(f"there is no data set {name!r}: take one of {', '.join(known)}")
+        known = [other for other in DatasetCatalog.list() if _is_parsing(other)]
+        raise InputError(
+            f"there is no data set {name!r}: take one of {', '.join(known)}, or describe your own "
+            "in DATASETS.CUSTOM"
+        )
+
+
+def _is_parsing(name: str) -> bool:
+    # Asking for metadata that is not there would make it.
+    if name not in MetadataCatalog.list():
+        return False
+    return MetadataCatalog.get(name).get("evaluator_type") == "parsing"
 
 
 def load_registered(names: Sequence[str]) -> list[DatasetDict]:

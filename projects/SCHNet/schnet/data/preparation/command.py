@@ -57,25 +57,25 @@ def prepare_parser(name: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--output", type=Path, default=Path("datasets", name), help="folder to write to"
     )
-    add_check_arguments(parser)
-    return parser
-
-
-def add_check_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--jobs` and `--max-damaged`."""
-    parser.add_argument(
-        "--jobs",
-        type=_positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes to work with (default: one a core)",
-    )
+    add_jobs_argument(parser)
     parser.add_argument(
         "--max-damaged",
         type=_share,
         default=DEFAULT_MAX_DAMAGED,
         metavar="SHARE",
         help="share of damaged pairs above which nothing is indexed (default: %(default)s)",
+    )
+    return parser
+
+
+def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--jobs`."""
+    parser.add_argument(
+        "--jobs",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes to work with (default: one a core)",
     )
 
 
