@@ -42,6 +42,8 @@ def published_tasks(spec: DatasetSpec, root: Path) -> dict[str, list[PairTask]]:
         return tasks
     if not folder.is_dir():
         raise InputError(f"the data set {spec.name} has no folder {folder}: {spec.remedy}")
+    if spec.index_only:
+        raise InputError(f"the data set {spec.name} has no index in {folder}: {spec.remedy}")
     return {split: pair_files(files) for split, files in _tree_splits(spec, folder).items()}
 
 
