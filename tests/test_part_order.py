@@ -95,6 +95,27 @@ def test_any_other_order_is_refused() -> None:
         assert "--label-order ours or --label-order redistributed" in str(caught.value)
 
 
+def test_mixed_orders_are_refused() -> None:
+    swapped = np.array([0, 1, 2, 4, 3, 5, 6], np.uint8)
+    mixed = [swapped[m] if i < 20 else m for i, m in enumerate(POSES["whole"])]
+    with pytest.raises(InputError, match=r"9\d\.\d% hold for 'ours'.*lead by 1\.5% .it leads by 1"):
+        decide_order(gather(mixed), SOURCE)
+
+
+@pytest.mark.parametrize(("holding", "decided"), [(76, True), (74, False)])
+def test_weak_anatomy_is_refused(holding: int, decided: bool) -> None:
+    nearer = np.full((6, 6, 6), 50)
+    for first, second, third in NEARER:
+        a, b, c = PARTS.index(first), PARTS.index(second), PARTS.index(third)
+        nearer[a, b, c], nearer[b, a, c] = holding, 100 - holding
+    evidence = OrderEvidence(100, nearer, NO_EVIDENCE.agreement)
+    if decided:
+        assert decide_order(evidence, SOURCE).shares["ours"] == pytest.approx(0.76)
+    else:
+        with pytest.raises(InputError, match=r"74\.0% hold for 'ours'.* reach 75%"):
+            decide_order(evidence, SOURCE)
+
+
 def noise(cell: int) -> list[UInt8Array]:
     """Maps of random squares of all values."""
     rng = np.random.default_rng(cell)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from schnet.data.labels import IGNORE_LABEL, PPP_LABELS
+from schnet.data.labels import PPP_LABELS
 from schnet.data.reading import UInt8Array
 from schnet.errors import InputError
 
@@ -175,7 +175,6 @@ def order_table(order: str) -> UInt8Array:
     """Give our label value for each value of an order: uint8 (256,), others as they are."""
     table = np.arange(256, dtype=np.uint8)
     table[1:7] = [PARTS.index(part) + 1 for part in ORDERS[order]]
-    table[IGNORE_LABEL] = IGNORE_LABEL
     return table
 
 
@@ -232,7 +231,7 @@ def _decide(shares: dict[tuple[int, ...], float], what: str, source: str) -> Ord
     raise InputError(
         f"the label maps in {source} do not tell their label order: of {what} {told}, and "
         f"{shares[best]:.1%} for the best numbering ({numbers}), which must be one of the two, "
-        f"reach {MIN_SHARE:.0%} and lead by {MIN_LEAD:.1%} (it leads by {lead:.1%}): {_remedy()}"
+        f"reach {MIN_SHARE:.0%} and lead by {MIN_LEAD:.1%} (it leads by {lead:.2%}): {_remedy()}"
     )
 
 
