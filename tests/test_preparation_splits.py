@@ -15,7 +15,6 @@ from schnet.data.preparation.sources import open_source
 from schnet.data.preparation.splits import (
     PreparedSplit,
     SplitFiles,
-    check_target,
     index_split,
     pair_files,
     parse_ids,
@@ -167,14 +166,3 @@ def test_too_much_damage_stops(source: Path, tmp_path: Path) -> None:
     bad = [result for result in results if result.status is PairStatus.MISSING]
     with pytest.raises(InputError, match="2 of 2 pairs"):
         refuse_too_many_problems(bad, 1.0)
-
-
-def test_output_must_not_lie_in_the_source(source: Path, tmp_path: Path) -> None:
-    tree = open_source([source])
-    for output in (source, source / "deep" / "er"):
-        with pytest.raises(InputError, match="lies in the source .*never changed"):
-            check_target(output, tree)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file is a file: give a folder"):
-        check_target(tmp_path / "file", tree)
-    assert check_target(tmp_path / "out", tree) == tmp_path / "out"

@@ -154,8 +154,9 @@ def test_damaged_files_are_named_and_left_out(prepare_ccp: ModuleType, tmp_path:
     train, val = read_index(output / "train.json"), read_index(output / "val.json")
     assert [r.image for r in train.records] == [f"{i}.jpg" for i in IDS[:1] + IDS[4:8]]
     assert [r.image for r in val.records] == ["0010.jpg"]
-    assert row(summary, "pairs found") == ["8", "2"]
-    assert row(summary, "pairs in the index") == ["5", "1"]
+    assert row(summary, "images") == ["7", "2"] and row(summary, "label maps") == ["8", "2"]
+    assert row(summary, "more or fewer than these") == ["-798", "-200"]
+    assert row(summary, "pairs to use") == ["5", "1"]
     assert row(summary, "missing partners") == ["1", "0"]
     assert row(summary, "unreadable files") == ["2", "0"]
     assert row(summary, "size mismatches") == ["0", "1"]
@@ -185,7 +186,7 @@ def test_unknown_name_is_refused(prepare_ccp: ModuleType, tmp_path: Path) -> Non
 
 def test_source_is_found_one_folder_deeper(prepare_ccp: ModuleType, tmp_path: Path) -> None:
     make_source(tmp_path / "source" / "clothing-co-parsing")
-    assert "pairs in the index" in prepare(prepare_ccp, tmp_path / "source", tmp_path / "out")
+    assert "pairs to use" in prepare(prepare_ccp, tmp_path / "source", tmp_path / "out")
 
 
 def test_wrong_folders_are_refused(prepare_ccp: ModuleType, tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_command_line(tmp_path: Path) -> None:
     source, output = make_source(tmp_path / "source"), tmp_path / "out"
     done = run_script("--source", source, "--output", output, "--jobs", 2)
-    assert done.returncode == 0 and "pairs in the index" in done.stdout
+    assert done.returncode == 0 and "pairs to use" in done.stdout
     assert "8/8" in done.stderr and "2/2" in done.stderr
     (source / "label_list.mat").unlink()
     failed = run_script("--source", source, "--output", output)

@@ -85,8 +85,8 @@ def test_lip_folders(tmp_path: Path, tree: str) -> None:
     before = snapshot(source)
     summary = prepare("lip", tmp_path / "root" / "lip", source)
     assert snapshot(source) == before
-    assert row(summary, "pairs in the index") == [str(TRAPS), "1", "1"]
-    assert row(summary, "official pairs") == ["30,462", "10,000", "10,000"]
+    assert row(summary, "pairs to use") == [str(TRAPS), "1", "1"]
+    assert row(summary, "official number of images") == ["30,462", "10,000", "10,000"]
     assert "val: photos outside the id list: 1, not used" in summary
     assert not list((tmp_path / "root" / "lip").glob("*/"))
     register_datasets(str(tmp_path / "root"))
@@ -118,7 +118,7 @@ def test_lip_zip_files(tmp_path: Path) -> None:
         before = snapshot(tmp_path / "zips")
         summary = prepare("lip", tmp_path / output, *sources)
         assert snapshot(tmp_path / "zips") == before
-        assert row(summary, "pairs in the index") == [str(TRAPS), "1", "1"]
+        assert row(summary, "pairs to use") == [str(TRAPS), "1", "1"]
         for split in ("train", "val", "test"):
             index = read_index(tmp_path / output / f"{split}.json")
             expected = read_index(tmp_path / "from_folder" / f"{split}.json")
@@ -161,7 +161,7 @@ def test_summary_counts_labels(tmp_path: Path) -> None:
 def test_cihp(tmp_path: Path) -> None:
     source = make_cihp(tmp_path / "source")
     summary = prepare("cihp", tmp_path / "root" / "cihp", source)
-    assert row(summary, "pairs in the index") == [str(TRAPS), str(TRAPS)]
+    assert row(summary, "pairs to use") == [str(TRAPS), str(TRAPS)]
     assert "test: not in the source: no folder Testing/Images/" in summary
     register_datasets(str(tmp_path / "root"))
     entry = next(e for e in load_registered(["cihp_val"]) if e["image_id"] == "turned")
@@ -173,8 +173,8 @@ def test_cihp(tmp_path: Path) -> None:
     zipped = zip_tree(inner, tmp_path / "cihp.zip", below="instance-level_human_parsing/" * 2)
     for number, given in enumerate((inner, zipped)):
         again = prepare("cihp", tmp_path / str(number), given)
-        assert row(again, "pairs in the index") == [str(TRAPS), str(TRAPS)]
-    assert row(prepare("cihp", tmp_path / "x", inner / "Training"), "pairs found") == [str(TRAPS)]
+        assert row(again, "pairs to use") == [str(TRAPS), str(TRAPS)]
+    assert row(prepare("cihp", tmp_path / "x", inner / "Training"), "images") == [str(TRAPS)]
 
 
 def test_missing_labels_are_refused(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_id_list_in_another_encoding_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"val_id\.txt is no UTF-8 text"):
         prepare("lip", tmp_path / "out", source)
     (source / "val_id.txt").write_bytes(b"\xef\xbb\xbfv2\r\n")
-    assert row(prepare("lip", tmp_path / "out", source), "pairs found")[1] == "1"
+    assert row(prepare("lip", tmp_path / "out", source), "images")[1] == "1"
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def prepare_atr() -> Callable[..., str]:
 def test_atr_by_its_lists(prepare_atr: Callable[..., str], tmp_path: Path) -> None:
     source = make_atr(tmp_path / "source", ("train", "val"))
     summary = prepare_atr(source, tmp_path / "root" / "atr")
-    assert row(summary, "pairs in the index") == ["1", "1"]
+    assert row(summary, "pairs to use") == ["1", "1"]
     assert "split: the source's id lists" in summary
     register_datasets(str(tmp_path / "root"))
     assert [e["image_id"] for e in load_registered(["atr_train"])] == ["dataset10k_5"]
@@ -254,7 +254,7 @@ def test_command_lines(tmp_path: Path, name: str) -> None:
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     done = run("--source", source, "--output", tmp_path / "out")
-    assert done.returncode == 0 and "pairs in the index" in done.stdout, done.stderr
+    assert done.returncode == 0 and "pairs to use" in done.stdout, done.stderr
     assert f"{name} train: 100%" in done.stderr
     failed = run("--source", tmp_path / "nowhere", "--output", tmp_path / "out")
     assert failed.returncode == 2 and "nowhere does not exist" in failed.stderr
@@ -264,7 +264,7 @@ def test_command_lines(tmp_path: Path, name: str) -> None:
 @pytest.mark.skipif(not CIHP.is_dir(), reason=f"the real CIHP samples are not at {CIHP}")
 def test_the_three_real_samples_pass(tmp_path: Path) -> None:
     summary = prepare("cihp", tmp_path / "cihp", CIHP)
-    assert row(summary, "pairs in the index") == ["3"] and "left out" not in summary
+    assert row(summary, "pairs to use") == ["3"] and "left out" not in summary
     index = read_index(tmp_path / "cihp" / "train.json")
     assert [record.image for record in index.records] == sorted(
         path.name for path in (CIHP / "Training" / "Images").iterdir()

@@ -62,7 +62,7 @@ def test_tree_without_an_index(
     run(validate, "lip", tmp_path)
     assert snapshot(tmp_path / "lip") == before
     summary = capsys.readouterr().out
-    assert row(summary, "pairs in the index") == ["7", "1"]
+    assert row(summary, "pairs to use") == ["7", "1"]
     with Image.open(tmp_path / "sheet.png") as image:
         colors = set(map(tuple, np.asarray(image.convert("RGB")).reshape(-1, 3)))
     # The legend at least has every class's colour.
@@ -75,7 +75,7 @@ def test_one_split_by_its_index(
     maps = [np.full((6, 5), number, np.uint8) for number in range(3)]
     write_split(tmp_path, "lip", "val", maps)
     run(validate, "lip_val", tmp_path)
-    assert row(capsys.readouterr().out, "pairs found") == ["3"]
+    assert row(capsys.readouterr().out, "images") == ["3"]
     with pytest.raises(InputError, match="the data set lip in .*lip has no train split"):
         run(validate, "lip_train", tmp_path)
     (tmp_path / "lip" / "val_1.png").unlink()
@@ -100,13 +100,21 @@ def test_own_data(validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFi
     folder = make_own(tmp_path / "own")
     for given in (folder, folder / "classes.yaml"):
         run(validate, given, tmp_path)
-        assert sum(map(int, row(capsys.readouterr().out, "pairs in the index"))) == 4
+        assert sum(map(int, row(capsys.readouterr().out, "pairs to use"))) == 4
     assert not list(folder.glob("*.json"))
     run(validate, folder, tmp_path, "--write-index", "--name", "hats")
     assert sorted(path.name for path in folder.glob("*.json")) == [
         "hats_train.json",
         "hats_val.json",
     ]
+
+
+def test_index_replaces_no_other_file(validate: ModuleType, tmp_path: Path) -> None:
+    folder = make_own(tmp_path / "own")
+    (folder / "custom_train.json").write_text("{}")
+    with pytest.raises(InputError, match=r"custom_train\.json would be replaced"):
+        run(validate, folder, tmp_path, "--write-index")
+    assert (folder / "custom_train.json").read_text() == "{}"
 
 
 def test_no_index_of_damaged_data(
@@ -148,7 +156,7 @@ def test_command_line_on_the_real_samples(tmp_path: Path) -> None:
     command += ["--sheet", str(tmp_path / "sheet.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert row(done.stdout, "pairs in the index") == ["3"]
+    assert row(done.stdout, "pairs to use") == ["3"]
     with Image.open(tmp_path / "sheet.png") as image:
         assert image.width > 900 and image.height > 700
     failed = subprocess.run([*command[:2], "nothing"], capture_output=True, text=True, check=False)
