@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from schnet.data.labels import IGNORE_LABEL
 from schnet.data.preparation.command import prepare, prepare_parser, read_options
+from schnet.data.preparation.output import check_target
 from schnet.data.preparation.part_order import (
     NO_EVIDENCE,
     ORDERS,
@@ -48,7 +49,7 @@ from schnet.data.preparation.pascal_person_part_files import (
     find_splits,
 )
 from schnet.data.preparation.sources import SourceTree, open_source
-from schnet.data.preparation.splits import check_target, files_by_id
+from schnet.data.preparation.splits import files_by_id
 from schnet.data.reading import UInt8Array, decode_label
 from schnet.data.specs import SPECS
 from schnet.errors import InputError, exit_on_input_error
@@ -141,7 +142,7 @@ def prepare_ppp(namespace: argparse.Namespace) -> str:
     given = _open("--labels", namespace.labels) if namespace.labels else None
     options = read_options(namespace)
     if given is not None:
-        check_target(options.output, given)
+        check_target(options.output, given, (), ())
     labels = find_annotations(tree) if given is None else find_pngs(given)
     splits, origin = find_splits(tree, given, labels)
     notes = {"split": origin}

@@ -88,9 +88,9 @@ def test_official_downloads(run: Run, tmp_path: Path) -> None:
     summary = run("--source", source, "--output", output)
     assert snapshot(source) == before
     check_output(output)
-    assert cells(summary, "pairs found") == ["10", "7"]
-    assert cells(summary, "pairs in the index") == ["8", "6"]
-    assert cells(summary, "official pairs") == ["1,716", "1,817"]
+    assert cells(summary, "images") == ["10", "7"]
+    assert cells(summary, "pairs to use") == ["8", "6"]
+    assert cells(summary, "official number of images") == ["1,716", "1,817"]
     assert cells(summary, "images without a part") == ["2", "1"]
     assert "split: train.txt and val.txt in " in summary and "left out" not in summary
     for name in [*NOBODY["train"], *NOBODY["val"]]:
@@ -197,7 +197,7 @@ def test_pngs_of_others(run: Run, tmp_path: Path, order: list[int], colors: bool
     name = "ours" if order is OURS else "redistributed"
     assert f"label order: '{name}', detected: of statements of anatomy over 14 label" in summary
     # VOC's lists name images without people, which have no PNG and are not missed.
-    assert cells(summary, "pairs found") == ["8", "6"]
+    assert cells(summary, "images") == ["8", "6"]
 
 
 def test_pngs_traps(run: Run, tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_command_line(tmp_path: Path) -> None:
     source, output = make_download(tmp_path / "source"), tmp_path / "out"
     command = [sys.executable, str(SCRIPT), "--output", str(output), "--source"]
     done = subprocess.run([*command, str(source), "--jobs", "2"], capture_output=True, text=True)
-    assert done.returncode == 0 and "pairs in the index" in done.stdout, done.stderr
+    assert done.returncode == 0 and "pairs to use" in done.stdout, done.stderr
     assert "10/10" in done.stderr
     check_output(output)
     failed = subprocess.run([*command, str(tmp_path / "no")], capture_output=True, text=True)

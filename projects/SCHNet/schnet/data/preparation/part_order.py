@@ -208,7 +208,7 @@ def _decide_by_agreement(evidence: OrderEvidence, source: str) -> OrderDecision:
     best[best_parts] = best_values
     candidates.add(tuple(best.tolist()))
     shares = {n: float(counts[list(n), range(6)].sum() / counts.sum()) for n in candidates}
-    return _decide(shares, f"{counts.sum()} pixels that Pascal-Part annotates too", source)
+    return _decide(shares, f"{counts.sum():,} pixels that Pascal-Part annotates too", source)
 
 
 def _decide(shares: dict[tuple[int, ...], float], what: str, source: str) -> OrderDecision:
@@ -242,4 +242,4 @@ def _numbering(order: Sequence[str]) -> tuple[int, ...]:
 
 def _remedy() -> str:
     names = " or ".join(f"--label-order {name}" for name in ORDERS)
-    return f"look at some and give {names}"
+    return f"look at some and give {names}, or renumber them"
