@@ -31,7 +31,9 @@ from tiny_ppp import (
 from schnet.data.catalog import class_frequencies, load_registered, register_datasets
 from schnet.data.index import read_index
 from schnet.data.labels import PPP_LABELS
+from schnet.data.preparation.validation import published_tasks
 from schnet.data.reading import read_label, write_label_png
+from schnet.data.specs import SPECS
 from schnet.errors import InputError
 
 SCRIPT = REPOSITORY / "datasets" / "prepare_pascal_person_part.py"
@@ -117,6 +119,8 @@ def test_no_index_names_the_script(tmp_path: Path) -> None:
     register_datasets(str(tmp_path))
     with pytest.raises(InputError, match=r"no index .*ppp.train\.json: run .*pascal_person_part"):
         load_registered(["ppp_train"])
+    with pytest.raises(InputError, match=r"no index in .*ppp: run datasets/prepare_pascal_"):
+        published_tasks(SPECS["ppp"], tmp_path)
 
 
 def test_flattened_with_published_lists(run: Run, tmp_path: Path) -> None:
