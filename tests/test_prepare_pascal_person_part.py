@@ -17,6 +17,8 @@ from tiny_ppp import (
     SIZE,
     TRAIN,
     VAL,
+    cells,
+    check_output,
     make_annotations,
     make_download,
     make_pngs,
@@ -32,7 +34,7 @@ from schnet.data.catalog import class_frequencies, load_registered, register_dat
 from schnet.data.index import read_index
 from schnet.data.labels import PPP_LABELS
 from schnet.data.preparation.validation import published_tasks
-from schnet.data.reading import read_label, write_label_png
+from schnet.data.reading import write_label_png
 from schnet.data.specs import SPECS
 from schnet.errors import InputError
 
@@ -60,28 +62,6 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
         str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
         for path in files
     }
-
-
-def check_output(output: Path, train: list[str] = TRAIN, val: list[str] = VAL) -> None:
-    """Both indexes name these images, and every label map is the true one."""
-    for split, ids in (("train", train), ("val", val)):
-        index = read_index(output / f"{split}.json")
-        assert [record.image for record in index.records] == [f"{name}.jpg" for name in ids]
-        assert [record.label for record in index.records] == [f"{name}.png" for name in ids]
-        assert index.classes == tuple(PPP_LABELS)
-        total = np.zeros(7, np.int64)
-        for name in ids:
-            labels = read_label(Path(index.label_root) / f"{name}.png", 7)
-            assert np.array_equal(labels, truth(name)), name
-            total += np.bincount(labels.ravel(), minlength=7)
-            assert (Path(index.image_root) / f"{name}.jpg").is_file()
-        assert list(index.pixel_counts) == total.tolist()
-
-
-def cells(summary: str, name: str) -> list[str]:
-    """The numbers of a row of the summary."""
-    line = next(line for line in summary.splitlines() if line.startswith(f"{name}  "))
-    return line[len(name) :].split()
 
 
 def test_official_downloads(run: Run, tmp_path: Path) -> None:

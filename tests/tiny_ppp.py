@@ -11,8 +11,9 @@ from data_helpers import save_image
 from part_people import whole_person
 from pascal_part_files import annotation, person_of, thing
 
+from schnet.data.index import read_index
 from schnet.data.labels import PPP_LABELS
-from schnet.data.reading import UInt8Array, write_label_png
+from schnet.data.reading import UInt8Array, read_label, write_label_png
 
 TRAIN = [f"2008_{number:06d}" for number in range(1, 9)]
 VAL = [f"2009_{number:06d}" for number in range(1, 7)]
@@ -115,3 +116,25 @@ def zip_folder(folder: Path, archive: Path) -> Path:
     shutil.make_archive(str(archive.with_suffix("")), "zip", folder)
     shutil.rmtree(folder)
     return archive
+
+
+def check_output(output: Path, train: Sequence[str] = TRAIN, val: Sequence[str] = VAL) -> None:
+    """Both indexes name these images, and every label map is the true one."""
+    for split, ids in (("train", train), ("val", val)):
+        index = read_index(output / f"{split}.json")
+        assert [record.image for record in index.records] == [f"{name}.jpg" for name in ids]
+        assert [record.label for record in index.records] == [f"{name}.png" for name in ids]
+        assert index.classes == tuple(PPP_LABELS)
+        total = np.zeros(7, np.int64)
+        for name in ids:
+            labels = read_label(Path(index.label_root) / f"{name}.png", 7)
+            assert np.array_equal(labels, truth(name)), name
+            total += np.bincount(labels.ravel(), minlength=7)
+            assert (Path(index.image_root) / f"{name}.jpg").is_file()
+        assert list(index.pixel_counts) == total.tolist()
+
+
+def cells(summary: str, name: str) -> list[str]:
+    """The numbers of a row of the summary."""
+    line = next(line for line in summary.splitlines() if line.startswith(f"{name}  "))
+    return line[len(name) :].split()
