@@ -72,7 +72,7 @@ def read_person_parts(data: bytes, path: str) -> UInt8Array | None:
                 raise InputError(
                     f"the file {path} names the person part {name!r}, which is in none "
                     f"of the {len(PART_GROUPS)} groups: add it to PART_GROUPS in "
-                    "schnet/data/pascal_part.py"
+                    "schnet/data/preparation/pascal_part.py"
                 )
             if labels is None:
                 labels = np.zeros(mask.shape, np.uint8)
