@@ -132,7 +132,7 @@ class SlidingWindow(ModelWrapper):
             results = self.model([{**entry, "image": cut, **size} for cut in cuts])
             for ((top, down), (left, across)), result in zip(chunk, results, strict=True):
                 share = result.pop("sem_seg").float().softmax(dim=0)
-                share *= (down[:, None] * across).to(share.device)
+                share *= down.to(share.device)[:, None] * across.to(share.device)
                 if mean is None:
                     mean = share.new_zeros((share.shape[0], *image.shape[-2:]))
                 mean[:, top : top + rows.window, left : left + columns.window] += share
