@@ -20,7 +20,7 @@ from schnet.config import load_config
 from schnet.data.catalog import SPECS, register_datasets
 from schnet.data.index import DatasetIndex, IndexRecord, write_index
 from schnet.data.mapper import TestMapper
-from schnet.inference import Parser
+from schnet.inference import Parser, SegmentationModel
 
 
 class ThresholdModel:
@@ -40,7 +40,7 @@ class ThresholdModel:
         return outputs
 
 
-def fake_parser(model: ThresholdModel | None = None) -> Parser:
+def fake_parser(model: SegmentationModel | None = None) -> Parser:
     """Make a parser of two labels, `background` and `bright`."""
     metadata = Metadata(
         stuff_classes=["background", "bright"], stuff_colors=[[0, 0, 0], [9, 200, 7]]
