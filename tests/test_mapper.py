@@ -10,7 +10,7 @@ from PIL import Image
 
 from schnet.data.augmentation import ColorJitter, RandomCrop
 from schnet.data.catalog import register_datasets
-from schnet.data.mapper import DatasetDict, TestMapper, TrainMapper, fitted_size
+from schnet.data.mapper import DatasetDict, TestMapper, TrainMapper
 from schnet.data.reading import UInt8Array
 from schnet.errors import InputError
 
@@ -86,6 +86,7 @@ def test_image_is_turned_where_only_that_fits_its_labels(
     assert (as_label(mapped["image"]) == labels).mean() > 0.95
     tested = TestMapper(box=(60, 40))(entry)
     assert (tested["height"], tested["width"]) == (60, 40)
+    assert tested["image"].shape[1:] == (60, 40)
     assert (as_label(tested["image"]) == labels).mean() > 0.95
 
 
@@ -207,20 +208,6 @@ def test_bad_training_input(tmp_path: Path) -> None:
         mapper(good, rng)
 
 
-@pytest.mark.parametrize(
-    ("size", "box", "fitted"),
-    [
-        ((830, 550), (256, 160), (241, 160)),
-        ((100, 50), (512, 512), (512, 256)),
-        ((50, 100), (64, 64), (32, 64)),
-        ((3, 4000), (64, 64), (1, 64)),
-        ((64, 64), (64, 64), (64, 64)),
-    ],
-)
-def test_fitted_size(size: tuple[int, int], box: tuple[int, int], fitted: tuple[int, int]) -> None:
-    assert fitted_size(size, box) == fitted
-
-
 def test_test_item(tmp_path: Path) -> None:
     entry = make_dict(tmp_path, patchwork((100, 50)))
     mapped = TestMapper(box=(40, 40))(entry)
@@ -252,7 +239,7 @@ def test_array_and_file_give_the_same(tmp_path: Path) -> None:
 
 
 def test_box_comes_from_size_test_else_size() -> None:
-    assert TestMapper(data_config("INPUT.SIZE", [48, 32])).box == (48, 32)
-    assert TestMapper(data_config("INPUT.SIZE_TEST", [64, 96])).box == (64, 96)
+    assert TestMapper(data_config("INPUT.SIZE", [48, 32])).sizes.box == (48, 32)
+    assert TestMapper(data_config("INPUT.SIZE_TEST", [64, 96])).sizes.box == (64, 96)
     with pytest.raises(InputError, match=r"INPUT\.SIZE_TEST is \[0, 96\]"):
         TestMapper(data_config("INPUT.SIZE_TEST", [0, 96]))

@@ -15,6 +15,7 @@ from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
+from schnet.config import add_schnet_config
 from schnet.errors import InputError
 from schnet.evaluation.parsing_evaluation import PROTOCOL, ParsingEvaluator, build_evaluator
 
@@ -147,6 +148,7 @@ def test_build_evaluator_reads_metadata_and_output_dir(tmp_path: Path) -> None:
     name = f"toy_{tmp_path.name}"
     MetadataCatalog.get(name).set(stuff_classes=NAMES, ignore_label=254)
     cfg = get_cfg()
+    add_schnet_config(cfg)
     cfg.OUTPUT_DIR = str(tmp_path)
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 3
     evaluator = build_evaluator(cfg, name)

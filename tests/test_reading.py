@@ -131,6 +131,8 @@ def test_damaged_jpeg_is_named(tmp_path: Path, kept: float) -> None:
 
 def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(InputError, match=r"text\.png cannot be read \(it is no image\)"):
+        read_image(tmp_path / "text.png")
     for name in ("text.png", "nothing.png", "."):
         with pytest.raises(InputError, match="the image .* cannot be read"):
             read_image(tmp_path / name)

@@ -184,6 +184,8 @@ def load_split(spec: DatasetSpec, split: str, root: str | os.PathLike[str]) -> l
     path = index_path(spec, split, root)
     if path.exists():
         dicts = _from_index(spec, path)
+    elif spec.index_only:
+        raise InputError(f"the data set {spec.name} has no index {path}: {spec.remedy}")
     else:
         dicts = _from_tree(spec, folder, spec.layout[split], path)
     if not dicts:

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from schnet.data.files import atomic_path
 from schnet.data.labels import IGNORE_LABEL
@@ -336,6 +336,8 @@ def read_bytes(path: PathLike, kind: str) -> bytes:
 
 
 def _unreadable(kind: str, path: PathLike, reason: object) -> str:
+    if isinstance(reason, UnidentifiedImageError):
+        reason = "it is no image"  # Pillow names the bytes' address in memory
     return (
         f"the {kind} {os.fspath(path)} cannot be read ({reason}): replace the file or take it out "
         "of the data set"

@@ -30,7 +30,7 @@ class SplitLayout:
     The first candidate that exists is taken; the last is the path without any nesting.
 
     Attributes:
-        image_dirs: folders of the photos.
+        image_dirs: folders of the photos; none where only an index tells what belongs together.
         label_dirs: folders of the index PNGs; none where the labels are not published.
         id_lists: text files with one image id (file name without ending) a line.
         shared: the split shares its folders with the other one, so that only an id list can tell
@@ -75,6 +75,11 @@ class DatasetSpec:
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, training first."""
         return tuple(self.layout)
+
+    @property
+    def index_only(self) -> bool:
+        """Whether the data set is never read from folders, but by its script's indexes alone."""
+        return not any(layout.image_dirs for layout in self.layout.values())
 
 
 def _nested(prefixes: Sequence[str], path: str) -> tuple[str, ...]:
@@ -203,13 +208,12 @@ SPECS: dict[str, DatasetSpec] = {
             _UNPACK.format("cihp"),
             {"train": 28280, "val": 5000, TEST_SPLIT: 5000},
         ),
-        # PPP's and CCP's own annotations are .mat files: label maps come from our scripts only,
-        # because the PNGs that others hand out may have another label order.
+        # Others' label maps lie in the same folders in another order: a tree would mislead.
         _colored(
             "ppp",
             PPP_LABELS,
-            _shared_layout(("VOCdevkit/VOC2010", "VOC2010"), "JPEGImages", ("labels",)),
-            "put its index PNGs and id lists there, as datasets/README.md shows",
+            {split: SplitLayout((), (), (f"{split}_id.txt",), shared=True) for split in SPLITS},
+            "run datasets/prepare_pascal_person_part.py",
             {"train": 1716, "val": 1817},
         ),
         _colored(

@@ -24,6 +24,7 @@ from schnet.data.files import atomic_path
 from schnet.data.reading import check_same_size, read_label
 from schnet.errors import InputError
 from schnet.evaluation.confusion import ConfusionMatrix, SegmentationMetrics
+from schnet.evaluation.test_time import describe_protocol, predicted_labels
 
 # Which of the field's two habits a number follows is printed with it (DESIGN section 6).
 PROTOCOL = "logits upsampled to the original size, then argmax"
@@ -92,16 +93,15 @@ class ParsingEvaluator(DatasetEvaluator):
 
         Args:
             inputs: dataset dicts with `file_name` and `sem_seg_file_name`.
-            outputs: for each, `sem_seg` (K, H, W), logits or probabilities at the size of the
-                label file.
+            outputs: for each, `labels` (H, W), or else `sem_seg` (K, H, W), logits or
+                probabilities, at the size of the label file.
 
         Raises:
             InputError: an image has no label file, or the file is unreadable, of another size, or
                 holds a label out of range.
         """
         for dataset_dict, output in zip(inputs, outputs, strict=True):
-            labels = output["sem_seg"].argmax(dim=0).to(device="cpu", dtype=torch.uint8)
-            self.add_labels(dataset_dict, labels.numpy())
+            self.add_labels(dataset_dict, predicted_labels(output))
 
     def add_labels(
         self, dataset_dict: Mapping[str, Any], prediction: npt.NDArray[np.uint8]
@@ -199,7 +199,7 @@ def build_evaluator(
     """Make the evaluator of a registered data set.
 
     Args:
-        cfg: config; its number of classes and its `OUTPUT_DIR` are read.
+        cfg: config; its number of classes, `OUTPUT_DIR`, TEST and the test box are read.
         dataset_name: registered name.
         output_dir: folder of the result file; None takes `OUTPUT_DIR/inference/<dataset_name>`.
     """
@@ -212,6 +212,7 @@ def build_evaluator(
         class_names=metadata.stuff_classes,
         ignore_label=metadata.ignore_label,
         output_dir=output_dir,
+        protocol=describe_protocol(cfg),
     )
 
 

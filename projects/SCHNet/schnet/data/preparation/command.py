@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from schnet.data.preparation.output import check_target, index_file
 from schnet.data.preparation.pairs import LabelConverter
 from schnet.data.preparation.report import report
 from schnet.data.preparation.sources import SourceTree
 from schnet.data.preparation.splits import (
     SplitFiles,
-    check_target,
     index_split,
     prepare_split,
     refuse_too_many_problems,
@@ -109,9 +109,12 @@ def prepare(
         The summary to print.
 
     Raises:
-        InputError: the output lies in the download, or too much is damaged; no index is written.
+        InputError: the output lies in the download or holds files of another's, or too much is
+            damaged; no index is written.
     """
-    target = check_target(options.output, tree)
+    folders = {one.written_images for one in splits.values()}
+    folders |= {one.written_labels for one in splits.values()}
+    target = check_target(options.output, tree, list(splits), sorted(folders))
     prepared = {
         split: prepare_split(
             spec, split, files, target, jobs=options.jobs, convert=convert, settings=settings
@@ -122,8 +125,8 @@ def prepare(
     every_result = [result for found in results.values() for result in found]
     refuse_too_many_problems(every_result, options.max_damaged)
     for split, one in prepared.items():
-        index_split(spec, one, target / f"{split}.json")
-    written = ", ".join(str(target / f"{split}.json") for split in splits)
+        index_split(spec, one, index_file(target, split))
+    written = ", ".join(str(index_file(target, split)) for split in splits)
     return report(spec, results, {**(notes or {}), "written": written})
 
 

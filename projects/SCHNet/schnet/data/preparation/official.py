@@ -6,7 +6,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from schnet.data.preparation.command import prepare, prepare_parser, read_options
-from schnet.data.preparation.sources import SourceFolder, SourceTree, open_source
+from schnet.data.preparation.sources import (
+    SourceFile,
+    SourceFolder,
+    SourceTree,
+    open_source,
+)
 from schnet.data.preparation.splits import IMAGE_ENDINGS, SplitFiles, files_by_id, parse_ids
 from schnet.data.specs import DatasetSpec, SplitLayout
 from schnet.errors import InputError
@@ -88,8 +93,15 @@ def require_folder(tree: SourceTree, end: str, purpose: str) -> SourceFolder:
 def find_ids(tree: SourceTree, layout: SplitLayout) -> tuple[str, ...] | None:
     """Read a split's id list; None where the download has none."""
     file = tree.find_file(layout.id_lists[-1].rsplit("/", 1)[-1])
-    if file is None:
-        return None
+    return None if file is None else read_ids(file)
+
+
+def read_ids(file: SourceFile) -> tuple[str, ...]:
+    """Read an id list.
+
+    Raises:
+        InputError: it is damaged.
+    """
     try:
         return parse_ids(file.read("id list").decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,8 @@ class PairResult:
 
     Attributes:
         status: what became of it.
+        has_image: there is a photo.
+        has_label: there is a label file.
         record: its line of the index; None where it is left out.
         pixel_counts: labelled pixels of each class, empty where there are no labels.
         ignored: pixels with the ignore label.
@@ -98,6 +100,8 @@ class PairResult:
     """
 
     status: PairStatus
+    has_image: bool = True
+    has_label: bool = True
     record: IndexRecord | None = None
     pixel_counts: tuple[int, ...] = ()
     ignored: int = 0
@@ -142,6 +146,11 @@ def check_pair(task: PairTask, rules: PairRules) -> PairResult:
         task: the pair.
         rules: of its split.
     """
+    result = _check(task, rules)
+    return replace(result, has_image=task.image is not None, has_label=task.label is not None)
+
+
+def _check(task: PairTask, rules: PairRules) -> PairResult:
     if task.image is None or (task.label is None and not task.unlabelled):
         return PairResult(PairStatus.MISSING, problem=_missing(task))
     try:
@@ -155,7 +164,7 @@ def check_pair(task: PairTask, rules: PairRules) -> PairResult:
     if task.label is None:
         record = _record(task, (image.height, image.width), rules)
         outputs = _write(task, data, b"", None, rules)
-        return PairResult(PairStatus.CHECKED, record, mode=image.mode, outputs=outputs)
+        return PairResult(PairStatus.CHECKED, record=record, mode=image.mode, outputs=outputs)
     if labels is None:
         return PairResult(PairStatus.DROPPED, mode=image.mode)
     fitting = image.matching((labels.shape[0], labels.shape[1]))
@@ -166,11 +175,11 @@ def check_pair(task: PairTask, rules: PairRules) -> PairResult:
     counts = np.bincount(labels.ravel(), minlength=256)
     return PairResult(
         PairStatus.CHECKED,
-        _record(task, size, rules),
-        tuple(int(count) for count in counts[: rules.num_classes]),
-        int(counts[rules.ignore_label]),
-        image.mode,
-        fitting.turned,
+        record=_record(task, size, rules),
+        pixel_counts=tuple(int(count) for count in counts[: rules.num_classes]),
+        ignored=int(counts[rules.ignore_label]),
+        mode=image.mode,
+        turned=fitting.turned,
         outputs=_write(task, data, label_data, labels, rules),
     )
 

@@ -38,15 +38,18 @@ def _counts(spec: DatasetSpec, results: Results) -> str:
     rows: list[list[str]] = []
 
     def add(name: str, counts: Mapping[str, int | None]) -> None:
-        cells = ["–" if counts[split] is None else f"{counts[split]:,}" for split in results]
+        cells = ["–" if count is None else f"{count:,}" for count in counts.values()]
         rows.append([name, *cells])
 
-    images = {s: sum(r.status is not PairStatus.MISSING for r in f) for s, f in results.items()}
-    add("pairs found", {split: len(found) for split, found in results.items()})
-    add("images read", images)
+    add("images", {split: sum(r.has_image for r in found) for split, found in results.items()})
+    add("label maps", {split: sum(r.has_label for r in found) for split, found in results.items()})
     statuses = {split: Counter(r.status for r in found) for split, found in results.items()}
-    add("pairs in the index", {s: sum(statuses[s][good] for good in GOOD) for s in results})
-    add("official pairs", {split: spec.official_counts.get(split) for split in results})
+    indexed = {split: sum(statuses[split][good] for good in GOOD) for split in results}
+    add("pairs to use", indexed)
+    official = {split: spec.official_counts.get(split) for split in results}
+    if any(official.values()):
+        add("official number of images", official)
+        add("more or fewer than these", {s: _difference(indexed[s], official[s]) for s in results})
     for status in PairStatus:
         add(status.value, {split: statuses[split][status] for split in results})
     turned = {split: sum(r.turned for r in found) for split, found in results.items()}
@@ -55,6 +58,10 @@ def _counts(spec: DatasetSpec, results: Results) -> str:
     for mode in sorted(set().union(*modes.values())):
         add(f"photos of mode {mode}", {split: modes[split][mode] for split in results})
     return _table(["", *results], rows)
+
+
+def _difference(count: int, official: int | None) -> int | None:
+    return None if official is None else count - official
 
 
 def _classes(spec: DatasetSpec, results: Results) -> str:

@@ -99,6 +99,11 @@ class SourceTree:
         self.roots = tuple(roots)
         self._folders = tuple(folders)
 
+    @property
+    def folders(self) -> tuple[SourceFolder, ...]:
+        """All folders, those of the first root first."""
+        return self._folders
+
     def __str__(self) -> str:
         """Name the download, for messages."""
         return ", ".join(str(root) for root in self.roots)
@@ -121,7 +126,9 @@ class SourceTree:
                 found = [
                     folder
                     for folder in self._folders
-                    if folder.archived == archived and _ends_with(folder.name, end) and folder.files
+                    if folder.archived == archived
+                    and folder.files
+                    and folder.path.endswith(f"/{end}")
                 ]
                 if len(found) > 1:
                     raise InputError(
@@ -183,10 +190,6 @@ def open_source(paths: Sequence[Path]) -> SourceTree:
         else:
             raise InputError(f"--source {path} does not exist: give a folder or a zip file")
     return SourceTree(roots, folders)
-
-
-def _ends_with(name: str, end: str) -> bool:
-    return name == end or name.endswith(f"/{end}")
 
 
 def _list_folder(root: Path) -> Iterator[SourceFolder]:

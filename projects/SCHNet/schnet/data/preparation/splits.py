@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from schnet.data.index import DatasetIndex, write_index
 from schnet.data.preparation.journal import Journal
+from schnet.data.preparation.output import journal_path
 from schnet.data.preparation.pairs import (
     GOOD,
     LabelConverter,
@@ -24,7 +25,7 @@ from schnet.data.preparation.pairs import (
     PairTask,
     check_pair,
 )
-from schnet.data.preparation.sources import SourceFile, SourceFolder, SourceTree
+from schnet.data.preparation.sources import SourceFile, SourceFolder
 from schnet.data.specs import DatasetSpec
 from schnet.errors import InputError
 
@@ -113,23 +114,6 @@ def parse_ids(text: str, endings: Sequence[str] = IMAGE_ENDINGS) -> tuple[str, .
     return tuple(dict.fromkeys(name for name in ids if name))
 
 
-def check_target(output: Path, tree: SourceTree) -> Path:
-    """Resolve the output folder, and refuse one that lies in the download.
-
-    Raises:
-        InputError: it lies there, or is a file.
-    """
-    target = output.resolve()
-    if tree.contains(target):
-        raise InputError(
-            f"--output {output} lies in the source {tree}, which is never changed: give another "
-            "folder, or move the download elsewhere"
-        )
-    if target.exists() and not target.is_dir():
-        raise InputError(f"--output {output} is a file: give a folder")
-    return target
-
-
 @dataclass(frozen=True)
 class PreparedSplit:
     """A split whose pairs have been checked and whose index is not yet written.
@@ -190,7 +174,7 @@ def prepare_split(
         "written": [rules.image_folder, rules.label_folder],
         "conversion": list(settings),
     }
-    journal = Journal(target / f".{split}.journal.jsonl", key)
+    journal = Journal(journal_path(target, split), key)
     title = f"{spec.name} {split}"
     results = check_pairs(pair_files(files), rules, jobs=jobs, title=title, journal=journal)
     return PreparedSplit(

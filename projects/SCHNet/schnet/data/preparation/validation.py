@@ -12,6 +12,7 @@ import numpy as np
 from schnet.data.custom import CustomDataset, list_pairs
 from schnet.data.index import DatasetIndex, read_index, write_index
 from schnet.data.preparation.official import find_ids, find_splits, require_folder
+from schnet.data.preparation.output import refuse_foreign_index
 from schnet.data.preparation.pairs import PairResult, PairTask
 from schnet.data.preparation.sources import SourceFile, open_source
 from schnet.data.preparation.splits import SplitFiles, pair_files
@@ -42,6 +43,8 @@ def published_tasks(spec: DatasetSpec, root: Path) -> dict[str, list[PairTask]]:
         return tasks
     if not folder.is_dir():
         raise InputError(f"the data set {spec.name} has no folder {folder}: {spec.remedy}")
+    if spec.index_only:
+        raise InputError(f"the data set {spec.name} has no index in {folder}: {spec.remedy}")
     return {split: pair_files(files) for split, files in _tree_splits(spec, folder).items()}
 
 
@@ -79,6 +82,9 @@ def write_custom_index(
 
     Returns:
         The index file.
+
+    Raises:
+        InputError: a file of that name is there and no index.
     """
     images, labels = data.folders(split)
     records = []
@@ -95,6 +101,7 @@ def write_custom_index(
         records=tuple(records),
     )
     path = data.index_path(split)
+    refuse_foreign_index(path)
     write_index(path, index)
     return path
 
