@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -102,13 +103,6 @@ TRUE_LISTS = {
 }
 
 
-@pytest.mark.parametrize("text", TRUE_LISTS)
-def test_bad_lists_of_true_parts_are_refused(tmp_path: Path, text: str) -> None:
-    png = save_png(tmp_path / "a.png", IDS)
-    with pytest.raises(InputError, match=TRUE_LISTS[text]):
-        read_true_parts(png, save_text(tmp_path / "a.txt", text), 20)
-
-
 def test_predicted_parts_take_the_line_of_their_id(tmp_path: Path) -> None:
     png = save_png(tmp_path / "a.png", IDS)
     parts = read_predicted_parts(png, save_text(tmp_path / "a.txt", "7 0.5\r\n5 1e-3\r\n"), 20)
@@ -133,13 +127,6 @@ PREDICTED_LISTS = {
     "1 nan\n2 0.5\n": "line 1 of .*a.txt holds 'nan'",
     "1 0.5\n2 inf\n": "line 2 of .*a.txt holds 'inf'",
 }
-
-
-@pytest.mark.parametrize("text", PREDICTED_LISTS)
-def test_bad_lists_of_predicted_parts_are_refused(tmp_path: Path, text: str) -> None:
-    png = save_png(tmp_path / "a.png", IDS)
-    with pytest.raises(InputError, match=PREDICTED_LISTS[text]):
-        read_predicted_parts(png, save_text(tmp_path / "a.txt", text), 20)
 
 
 def test_lists_that_are_no_text_are_refused(tmp_path: Path) -> None:
@@ -167,11 +154,28 @@ PERSON_LISTS = {
 }
 
 
-@pytest.mark.parametrize("text", PERSON_LISTS)
-def test_bad_lists_of_persons_are_refused(tmp_path: Path, text: str) -> None:
+def read_true(png: Path, listed: Path) -> object:
+    return read_true_parts(png, listed, 20)
+
+
+def read_predicted(png: Path, listed: Path) -> object:
+    return read_predicted_parts(png, listed, 20)
+
+
+BAD_LISTS = [
+    *((read_true, *case) for case in TRUE_LISTS.items()),
+    *((read_predicted, *case) for case in PREDICTED_LISTS.items()),
+    *((read_predicted_persons, *case) for case in PERSON_LISTS.items()),
+]
+
+
+@pytest.mark.parametrize(("read", "text", "message"), BAD_LISTS)
+def test_bad_lists_are_refused(
+    tmp_path: Path, read: Callable[[Path, Path], object], text: str, message: str
+) -> None:
     png = save_png(tmp_path / "a.png", IDS)
-    with pytest.raises(InputError, match=PERSON_LISTS[text]):
-        read_predicted_persons(png, save_text(tmp_path / "a.txt", text))
+    with pytest.raises(InputError, match=message):
+        read(png, save_text(tmp_path / "a.txt", text))
 
 
 def test_true_persons_are_the_ids_of_their_map(tmp_path: Path) -> None:

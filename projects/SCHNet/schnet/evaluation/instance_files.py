@@ -43,7 +43,7 @@ from schnet.evaluation.instance_maps import (
 
 _PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 _PERSON_CLASS = "1"
-_OFFICIAL_TRUTH = "take CIHP's own files, or have the instances made of classes and persons"
+_OFFICIAL_TRUTH = "take CIHP's own files, or --gt-from-maps, which needs none"
 
 
 def read_ids(path: Path) -> IdMap:
