@@ -136,7 +136,8 @@ def test_training_evaluates_as_asked(tmp_path: Path) -> None:
         assert trainer.model.training
         again = evaluate_weights(load_config([], [*OPTS, *own, *WARP, *AUG, *weights]))
         plain = evaluate_weights(load_config([], [*OPTS, *own, *weights]))
-    assert again == results
-    assert plain != results
+    # Some metrics of so few pixels are not defined, and NaN does not equal itself.
+    assert again["sem_seg"] == pytest.approx(results["sem_seg"], nan_ok=True)
+    assert plain["sem_seg"]["pACC"] != results["sem_seg"]["pACC"]
     written = tmp_path / "out" / "inference" / "lip_val" / "evaluation.json"
     assert json.loads(written.read_text())["protocol"] == describe_protocol(cfg)
