@@ -161,6 +161,40 @@ def test_grey_sixteen_bit_and_colour_label_maps(tmp_path: Path) -> None:
     assert np.array_equal(read_label(tmp_path / "bits.png", 2), labels > 3)
 
 
+def test_grey_pngs_are_read_by_opencv_and_palettes_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = patchwork((30, 40))
+    grey = save_image(tmp_path / "grey.png", labels)
+    see_through = save_image(tmp_path / "see_through.png", labels, transparency=3)
+    write_label_png(tmp_path / "palette.png", labels, LIP_PALETTE)
+    exif = Image.Exif()
+    exif[0x0112] = ROTATE_90
+    turned = save_image(tmp_path / "turned.png", labels, exif=exif)
+    for path in (grey, see_through, tmp_path / "palette.png", turned):
+        assert np.array_equal(read_label(path, 20), labels), path
+    monkeypatch.setattr(Image, "open", lambda file: pytest.fail("Pillow was asked"))
+    assert read_label(grey, 20).flags["C_CONTIGUOUS"]
+    assert np.array_equal(read_label(grey, 20), labels)
+    with pytest.raises(pytest.fail.Exception):
+        read_label(tmp_path / "palette.png", 20)
+
+
+@pytest.mark.parametrize("kept", [30, 100, 0.5, -30])
+def test_damaged_grey_png_is_named(tmp_path: Path, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 20, (64, 64), np.uint8)
+    path = save_image(tmp_path / "bad.png", noise)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
+    with pytest.raises(InputError, match=r"the label map .*bad\.png cannot be read"):
+        read_label(path, 20)
+    huge = bytearray(data)
+    huge[16:24] = b"\x7f\xff\xff\xff" * 2
+    path.write_bytes(bytes(huge))
+    with pytest.raises(InputError, match=r"the label map .*bad\.png cannot be read"):
+        read_label(path, 20)
+
+
 def test_label_out_of_range_names_file_and_value(tmp_path: Path) -> None:
     labels = np.array([[0, 19, 255, 37, 40]], np.uint8)
     save_image(tmp_path / "a.png", labels)

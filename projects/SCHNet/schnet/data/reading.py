@@ -1,7 +1,8 @@
 """Reading photos and label maps, writing label maps; every bad file is named.
 
-JPEGs are decoded by OpenCV, which is the fastest and can decode at a reduced scale; everything
-OpenCV would get wrong (palette PNGs as indices, CMYK, 16 bit, damaged tails) goes through Pillow.
+JPEGs and grey PNGs are decoded by OpenCV, which is the fastest and can decode JPEGs at a reduced
+scale; everything OpenCV would get wrong (palette PNGs as indices, CMYK, 16 bit, damaged tails) goes
+through Pillow.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ _DECODE_FLAGS = {
 _ORIENTATION_TAG = 0x0112
 # Height and width change places in these EXIF orientations.
 _SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+# Bit depth and colour type, bytes 24 and 25 of a PNG. OpenCV would expand a palette (type 3).
+_PNG_8_BIT_GREY = (8, 0)
 _JPEG_END = b"\xff\xd9"
 # Some cameras and tools append a few bytes after a JPEG's end mark.
 _JPEG_TAIL = 1024
@@ -174,14 +178,9 @@ def read_label(
             outside the range; the file and the value are named.
     """
     data = _read_bytes(path, "label map")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            values = np.asarray(image)
-    except _PILLOW_ERRORS as error:
-        raise InputError(_unreadable("label map", path, error)) from None
-    if values.ndim == 3:
-        values = values[:, :, 0]
-    labels = _as_uint8_labels(values, path)
+    labels = _decode_grey_png(data)
+    if labels is None:
+        labels = _decode_labels(data, path)
     if check:
         check_label_range(labels, path, num_classes, ignore_label)
     return np.ascontiguousarray(labels)
@@ -273,6 +272,28 @@ def _decode_with_pillow(encoded: EncodedImage, *, apply_exif: bool) -> UInt8Arra
             return np.array(turned.convert("RGB"))
     except _PILLOW_ERRORS as error:
         raise InputError(_unreadable("image", encoded.path, error)) from None
+
+
+def _decode_grey_png(data: bytes) -> UInt8Array | None:
+    """Decode an 8-bit grey PNG by OpenCV, in less time than Pillow takes; None for all else."""
+    if not data.startswith(_PNG_START) or tuple(data[24:26]) != _PNG_8_BIT_GREY:
+        return None
+    try:
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    # Nothing where the file is damaged, which Pillow words; a fourth channel where it says that a
+    # grey value is transparent.
+    return values if values is not None and values.ndim == 2 else None  # type: ignore[return-value]
+
+
+def _decode_labels(data: bytes, path: PathLike) -> UInt8Array:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            values = np.asarray(image)
+    except _PILLOW_ERRORS as error:
+        raise InputError(_unreadable("label map", path, error)) from None
+    return _as_uint8_labels(values[:, :, 0] if values.ndim == 3 else values, path)
 
 
 def _as_uint8_labels(values: NDArray[Any], path: PathLike) -> UInt8Array:
