@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -188,9 +189,9 @@ def test_damaged_grey_png_is_named(tmp_path: Path, kept: float) -> None:
     path.write_bytes(data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
     with pytest.raises(InputError, match=r"the label map .*bad\.png cannot be read"):
         read_label(path, 20)
-    huge = bytearray(data)
-    huge[16:24] = b"\x7f\xff\xff\xff" * 2
-    path.write_bytes(bytes(huge))
+    header = b"IHDR" + (40000).to_bytes(4, "big") * 2 + data[24:29]
+    huge = data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
+    path.write_bytes(huge)
     with pytest.raises(InputError, match=r"the label map .*bad\.png cannot be read"):
         read_label(path, 20)
 

@@ -278,13 +278,12 @@ def _decode_grey_png(data: bytes) -> UInt8Array | None:
     """Decode an 8-bit grey PNG by OpenCV, in less time than Pillow takes; None for all else."""
     if not data.startswith(_PNG_START) or tuple(data[24:26]) != _PNG_8_BIT_GREY:
         return None
+    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        # Nothing where the file is damaged: Pillow finds words for that.
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # type: ignore[return-value]
     except cv2.error:
         return None
-    # Nothing where the file is damaged, which Pillow words; a fourth channel where it says that a
-    # grey value is transparent.
-    return values if values is not None and values.ndim == 2 else None  # type: ignore[return-value]
 
 
 def _decode_labels(data: bytes, path: PathLike) -> UInt8Array:
