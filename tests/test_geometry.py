@@ -111,6 +111,21 @@ def test_shrinking_images_averages_what_a_pixel_covers() -> None:
     assert np.abs(resize_image(noise, (8, 10)) - blocks).max() <= 1
 
 
+def test_resizing_gives_opencvs_bits() -> None:
+    rng = np.random.default_rng(0)
+    for case in range(300):
+        height, width, new_height, new_width = rng.integers(1, 70, 4)
+        if case % 3 == 0:
+            new_height, new_width = max(1, new_height % height), max(1, new_width % width)
+        elif case % 3 == 1:
+            height, width = new_height * rng.integers(1, 4), new_width * rng.integers(1, 4)
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        shrinks = new_height < height or new_width < width
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        wanted = cv2.resize(image, (int(new_width), int(new_height)), interpolation=how)
+        assert np.array_equal(resize_image(image, (int(new_height), int(new_width))), wanted)
+
+
 def test_enlarging_images_interpolates() -> None:
     image = np.zeros((1, 2, 3), np.uint8)
     image[0, 1] = 100
