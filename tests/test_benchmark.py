@@ -104,6 +104,8 @@ def test_different_shapes_void_the_comparison(loader: ModuleType) -> None:
 def test_bad_options(root: Path, tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=r"--rounds is 0: it must be at least 1"):
         tool.main(options(root, "--rounds", "0"))
+    with pytest.raises(InputError, match=r"--json .* is a folder: name a file in it"):
+        tool.main(options(root, "--json", str(root)))
     with pytest.raises(InputError, match="nothing to measure: there is no data set 'x'"):
         tool.main(options(root, "--dataset", "x"))
     for bad in ("5", "5x0", "axb"):

@@ -113,6 +113,8 @@ def run(args: argparse.Namespace) -> str:
     for name in ("photos", "rounds"):
         if getattr(args, name) < 1:
             raise InputError(f"--{name} is {getattr(args, name)}: it must be at least 1")
+    if args.json and args.json.is_dir():
+        raise InputError(f"--json {args.json} is a folder: name a file in it")
     register_datasets(args.root)
     crops = args.crop or list(DEFAULT_CROPS)
     with tempfile.TemporaryDirectory() as folder, _one_thread():
