@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from schnet.data.label_maps import decode_label
 from schnet.data.labels import IGNORE_LABEL
 from schnet.data.preparation.command import prepare, prepare_parser, read_options
 from schnet.data.preparation.output import check_target
@@ -50,7 +51,7 @@ from schnet.data.preparation.pascal_person_part_files import (
 )
 from schnet.data.preparation.sources import SourceTree, open_source
 from schnet.data.preparation.splits import files_by_id
-from schnet.data.reading import UInt8Array, decode_label
+from schnet.data.reading import UInt8Array
 from schnet.data.specs import SPECS
 from schnet.errors import InputError, exit_on_input_error
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schnet.data.custom import CLASSES_FILE, CustomDataset, CustomPaths, open_custom
+from schnet.data.label_maps import decode_label
 from schnet.data.preparation.command import add_jobs_argument
 from schnet.data.preparation.pairs import GOOD, PairResult, PairRules, PairTask
 from schnet.data.preparation.report import report
@@ -28,7 +29,7 @@ from schnet.data.preparation.validation import (
     published_tasks,
     write_custom_index,
 )
-from schnet.data.reading import decode_label, parse_image
+from schnet.data.reading import parse_image
 from schnet.data.specs import SPECS, DatasetSpec
 from schnet.errors import InputError, exit_on_input_error
 from schnet.visualization import SheetRow, contact_sheet, evenly_spaced, save_png

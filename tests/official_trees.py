@@ -9,8 +9,9 @@ import numpy as np
 from data_helpers import color_of, patchwork, save_image
 from PIL import Image
 
+from schnet.data.label_maps import write_label_png
 from schnet.data.labels import LIP_PALETTE
-from schnet.data.reading import UInt8Array, write_label_png
+from schnet.data.reading import UInt8Array
 
 SIZE = (40, 32)
 TURN_RIGHT = 6

@@ -19,8 +19,9 @@ from tiny_lip import OPTS, make_lip, save
 
 from schnet.config import load_config
 from schnet.data.catalog import load_registered, register_datasets
+from schnet.data.label_maps import read_label
 from schnet.data.loader import build_test_loader
-from schnet.data.reading import read_image, read_label
+from schnet.data.reading import read_image
 from schnet.engine.evaluate import evaluate_weights
 from schnet.engine.trainer import ParsingTrainer
 from schnet.evaluation.test_time import build_test_model, describe_protocol, predicted_labels

@@ -83,11 +83,29 @@ def test_batches_are_lists_of_the_batch_size(lip: Path) -> None:
     assert sorted(item["image_id"] for item in sum(batches, [])[:5]) == IDS
 
 
-def test_workers_change_nothing(lip: Path) -> None:
-    alone, helped = take(5), take(5, "DATALOADER.NUM_WORKERS", 2)
+TURNING = ("INPUT.CROP", "letterbox", "INPUT.ROTATION_PROB", 0.7, "INPUT.ROTATION_SIGMA", 30.0)
+UPRIGHT = ("INPUT.ROTATION_PROB", 0.0)
+
+
+@pytest.mark.parametrize("opts", [UPRIGHT, TURNING])
+def test_workers_change_nothing(lip: Path, opts: tuple[object, ...]) -> None:
+    alone, helped = take(5, *opts), take(5, *opts, "DATALOADER.NUM_WORKERS", 2)
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
-    other = take(5, "SEED", 1)
+    other = take(5, *opts, "SEED", 1)
     assert not all(same(a, b) for a, b in zip(alone, other, strict=True))
+
+
+def test_turned_items_are_the_same_for_all_ranks_and_after_resumption(
+    lip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, upright = take(6, *TURNING), take(6, *UPRIGHT)
+    assert not any(same(a, b) for a, b in zip(whole, upright, strict=True))
+    resumed = take(4, *TURNING, start_draw=4)
+    assert all(same(a, b) for a, b in zip(resumed, whole[2:], strict=True))
+    for rank in range(2):
+        be_rank(monkeypatch, rank, 2)
+        share = take(6, *TURNING)
+        assert all(same(a, b[rank : rank + 1]) for a, b in zip(share, whole, strict=True))
 
 
 def test_epochs_augment_anew(lip: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from data_helpers import save_image
 from official_trees import SIZE, plant_damage, plant_traps, zip_tree
 
+from schnet.data.label_maps import decode_label, read_label
 from schnet.data.labels import LIP_PALETTE
 from schnet.data.preparation.pairs import (
     OutputFile,
@@ -20,7 +21,7 @@ from schnet.data.preparation.pairs import (
 )
 from schnet.data.preparation.sources import SourceTree, open_source
 from schnet.data.preparation.splits import SplitFiles, pair_files
-from schnet.data.reading import UInt8Array, decode_label, read_label
+from schnet.data.reading import UInt8Array
 
 RULES = PairRules(20, LIP_PALETTE)
 

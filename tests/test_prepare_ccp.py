@@ -17,11 +17,11 @@ from PIL import Image
 
 from schnet.data.catalog import class_frequencies, load_registered, register_datasets
 from schnet.data.index import read_index
+from schnet.data.label_maps import read_label
 from schnet.data.labels import CCP_GROUPS, CCP_LABELS
 from schnet.data.preparation.pairs import PairRules, check_pair
 from schnet.data.preparation.sources import open_source
 from schnet.data.preparation.splits import pair_files
-from schnet.data.reading import read_label
 from schnet.errors import InputError
 
 SCRIPT = REPOSITORY / "datasets" / "prepare_ccp.py"

@@ -17,9 +17,9 @@ from parsing_fakes import load_script
 
 from schnet.data.catalog import class_frequencies, load_registered, register_datasets
 from schnet.data.index import read_index
+from schnet.data.label_maps import read_label
 from schnet.data.mapper import TestMapper
 from schnet.data.preparation.official import prepare_official, split_by_name
-from schnet.data.reading import read_label
 from schnet.data.specs import SPECS
 from schnet.errors import InputError
 

@@ -32,9 +32,9 @@ from tiny_ppp import (
 
 from schnet.data.catalog import class_frequencies, load_registered, register_datasets
 from schnet.data.index import read_index
+from schnet.data.label_maps import write_label_png
 from schnet.data.labels import PPP_LABELS
 from schnet.data.preparation.validation import published_tasks
-from schnet.data.reading import write_label_png
 from schnet.data.specs import SPECS
 from schnet.errors import InputError
 

@@ -12,8 +12,9 @@ from part_people import whole_person
 from pascal_part_files import annotation, person_of, thing
 
 from schnet.data.index import read_index
+from schnet.data.label_maps import read_label, write_label_png
 from schnet.data.labels import PPP_LABELS
-from schnet.data.reading import UInt8Array, read_label, write_label_png
+from schnet.data.reading import UInt8Array
 
 TRAIN = [f"2008_{number:06d}" for number in range(1, 9)]
 VAL = [f"2009_{number:06d}" for number in range(1, 7)]

@@ -6,7 +6,8 @@ from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from schnet.data.catalog import load_registered
-from schnet.data.reading import read_image, read_label
+from schnet.data.label_maps import read_label
+from schnet.data.reading import read_image
 from schnet.errors import InputError
 from schnet.inference import Parser
 from schnet.visualization import ByteArray, SheetRow, contact_sheet, evenly_spaced

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from detectron2.config import CfgNode
 
-from schnet.data.augmentation import fit_scale
+from schnet.data.geometry import fit_scale
 
 Size = tuple[int, int]
 """Height and width in pixels."""

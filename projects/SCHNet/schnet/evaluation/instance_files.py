@@ -27,8 +27,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from schnet.data.label_maps import read_label
 from schnet.data.labels import IGNORE_LABEL
-from schnet.data.reading import read_bytes, read_label
+from schnet.data.reading import read_bytes
 from schnet.errors import InputError
 from schnet.evaluation.instance_maps import (
     Counts,

@@ -21,7 +21,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 
 from schnet.data.files import atomic_path
-from schnet.data.reading import check_same_size, read_label
+from schnet.data.label_maps import check_same_size, read_label
 from schnet.errors import InputError
 from schnet.evaluation.confusion import ConfusionMatrix, SegmentationMetrics
 from schnet.evaluation.test_time import describe_protocol, predicted_labels

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from schnet.data.augmentation import resize_label
+from schnet.data.geometry import resize_label
 from schnet.evaluation.wrapper import ModelInput, ModelWrapper, result_size
 
 

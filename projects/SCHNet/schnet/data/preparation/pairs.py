@@ -12,16 +12,10 @@ import numpy as np
 
 from schnet.data.files import atomic_path
 from schnet.data.index import IndexRecord
+from schnet.data.label_maps import check_label_range, check_same_size, decode_label, write_label_png
 from schnet.data.labels import IGNORE_LABEL
 from schnet.data.preparation.sources import SourceFile
-from schnet.data.reading import (
-    UInt8Array,
-    check_label_range,
-    check_same_size,
-    decode_label,
-    parse_image,
-    write_label_png,
-)
+from schnet.data.reading import UInt8Array, parse_image
 from schnet.errors import InputError
 
 LabelConverter = Callable[[bytes, str], "UInt8Array | None"]
