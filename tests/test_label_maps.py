@@ -53,7 +53,7 @@ def test_grey_pngs_are_read_by_opencv_and_palettes_are_not(
     see_through = save_image(tmp_path / "see_through.png", labels, transparency=3)
     write_label_png(tmp_path / "palette.png", labels, LIP_PALETTE)
     exif = Image.Exif()
-    exif[0x0112] = ROTATE_90
+    exif[0x0112] = 6
     turned = save_image(tmp_path / "turned.png", labels, exif=exif)
     for path in (grey, see_through, tmp_path / "palette.png", turned):
         assert np.array_equal(read_label(path, 20), labels), path
