@@ -9,8 +9,9 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from schnet.config import load_config
+from schnet.data.label_maps import write_label_png
 from schnet.data.labels import LIP_CLASSES, LIP_PALETTE
-from schnet.data.reading import UInt8Array, write_label_png
+from schnet.data.reading import UInt8Array
 
 COLOR_STEP = 12
 FLAT_LIP = {"image_dir": "train_images", "label_dir": "train_segmentations"}

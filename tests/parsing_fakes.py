@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ from schnet.config import load_config
 from schnet.data.catalog import SPECS, register_datasets
 from schnet.data.index import DatasetIndex, IndexRecord, write_index
 from schnet.data.mapper import TestMapper
-from schnet.inference import Parser
+from schnet.inference import Parser, SegmentationModel
 
 
 class ThresholdModel:
@@ -39,7 +40,7 @@ class ThresholdModel:
         return outputs
 
 
-def fake_parser(model: ThresholdModel | None = None) -> Parser:
+def fake_parser(model: SegmentationModel | None = None) -> Parser:
     """Make a parser of two labels, `background` and `bright`."""
     metadata = Metadata(
         stuff_classes=["background", "bright"], stuff_colors=[[0, 0, 0], [9, 200, 7]]
@@ -94,5 +95,6 @@ def load_script(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"script_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their module up
     spec.loader.exec_module(module)
     return module

@@ -40,7 +40,7 @@ class PixelParser(nn.Module):
         self.seen += [str(entry["image_id"]) for entry in batch]
         self.fail(len(self.seen) // len(batch) - 1)
         losses = [
-            F.cross_entropy(x, entry["sem_seg"][None], ignore_index=255)
+            F.cross_entropy(x, entry["sem_seg"][None].long(), ignore_index=255)
             for x, entry in zip(logits, batch, strict=True)
         ]
         return {"loss_ce": torch.stack(losses).mean()}

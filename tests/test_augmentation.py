@@ -1,90 +1,122 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from data_helpers import patchwork
 
-from schnet.data.augmentation import (
-    ColorJitter,
-    CropGeometry,
-    RandomCrop,
-    fit_scale,
-    mirror_table,
-    resize_image,
-    resize_label,
-)
-from schnet.data.reading import UInt8Array
+from schnet.data.augmentation import RandomCrop, RandomRotation, mirror_table
+from schnet.data.geometry import CropGeometry, TurnedCrop
 
-
-def photo(size: tuple[int, int] = (24, 20)) -> UInt8Array:
-    return np.random.default_rng(0).integers(60, 190, (*size, 3), np.uint8)
-
-
-def only(**ranges: float) -> ColorJitter:
-    return ColorJitter(
-        **{"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, **ranges}
-    )
-
-
-def luma(image: UInt8Array) -> np.ndarray:
-    return image @ np.array([0.299, 0.587, 0.114])
-
-
-def spread(image: UInt8Array) -> float:
-    """Mean difference of a pixel's strongest and weakest channel."""
-    return float((image.max(2).astype(int) - image.min(2)).mean())
+# What was drawn before there was rotation, for a crop of (256, 176), scales 0.5 to 2 and draw
+# [seed, draw index] = [0, 0] and [0, 1]: by size, two of (box, resized, offset, mirror, reduction).
+PINNED = {
+    (832, 550): (
+        ((38, 0, 688, 474), (256, 176), (0, 0), False, 2),
+        ((193, 208, 485, 333), (256, 176), (0, 0), True, 1),
+    ),
+    (40, 300): (
+        ((0, 0, 40, 248), (28, 176), (9, 0), False, 1),
+        ((0, 120, 40, 175), (40, 176), (173, 0), True, 1),
+    ),
+    (1, 1): (
+        ((0, 0, 1, 1), (213, 176), (1, 0), False, 1),
+        ((0, 0, 1, 1), (256, 176), (0, 0), True, 1),
+    ),
+    (2000, 999): (
+        ((92, 0, 1656, 996), (256, 154), (0, 18), False, 4),
+        ((464, 188, 1164, 800), (256, 176), (0, 0), True, 4),
+    ),
+}
+NEXT_NUMBERS = (0.6066357757671799, 0.7878121978721646)
 
 
-IDENTITY = CropGeometry((0, 0, 24, 20), (24, 20), (0, 0), (24, 20), False, 1)
+def draw_upright(
+    crop: RandomCrop, size: tuple[int, int], rng: np.random.Generator, count: int
+) -> list[CropGeometry]:
+    drawn = [crop.draw(size, rng) for _ in range(count)]
+    assert all(isinstance(geometry, CropGeometry) for geometry in drawn)
+    return drawn  # type: ignore[return-value]
 
 
-def test_identity_changes_nothing() -> None:
-    assert np.array_equal(IDENTITY.place(IDENTITY.cut_image(photo()), 0), photo())
+@pytest.mark.parametrize("rotation", [None, RandomRotation(0.0, 30.0)])
+@pytest.mark.parametrize("size", PINNED)
+def test_without_rotation_the_stream_of_draws_is_what_it_was(
+    size: tuple[int, int], rotation: RandomRotation | None
+) -> None:
+    crop = RandomCrop((256, 176), (0.5, 2.0), 0.5, rotation=rotation)
+    for draw, (box, resized, offset, mirror, reduction) in enumerate(PINNED[size]):
+        rng = np.random.default_rng([0, draw])
+        drawn = crop.draw(size, rng)
+        assert drawn == CropGeometry(box, resized, offset, (256, 176), mirror, reduction)
+        # The colour jitter's numbers come next.
+        assert rng.random() == NEXT_NUMBERS[draw]
 
 
-def test_crop_pad_and_mirror_by_hand() -> None:
-    geometry = CropGeometry((2, 3, 4, 5), (4, 5), (1, 2), (6, 8), True, 1)
-    label = patchwork((24, 20))
-    placed = geometry.place(geometry.cut_label(label), 255)
-    expected = np.full((6, 8), 255, np.uint8)
-    expected[1:5, 2:7] = label[2:6, 3:8]
-    assert np.array_equal(placed, expected[:, ::-1])
-    image = geometry.place(geometry.cut_image(photo()), (1, 2, 3))
-    assert image.shape == (6, 8, 3) and image[0, 0].tolist() == [1, 2, 3]
-    assert np.array_equal(image[1:5, 1:6], photo()[2:6, 3:8][:, ::-1])
+def test_rotation_keeps_what_was_drawn_before_it() -> None:
+    crop = RandomCrop((256, 176), (0.5, 2.0), 0.5)
+    turning = RandomCrop((256, 176), (0.5, 2.0), 0.5, rotation=RandomRotation(1.0, 30.0))
+    for seed in range(40):
+        upright = crop.draw((832, 550), np.random.default_rng(seed))
+        turned = turning.draw((832, 550), np.random.default_rng(seed))
+        assert isinstance(upright, CropGeometry) and isinstance(turned, TurnedCrop)
+        assert turned.middle == upright.middle and turned.size == (832, 550)
+        assert (turned.mirror, turned.reduction) == (upright.mirror, upright.reduction)
+        for side, wanted in zip(upright.box[2:], upright.resized, strict=True):
+            assert turned.step == pytest.approx(side / wanted, rel=0.03)
 
 
-def test_enlarging_labels_keeps_blocks_centred() -> None:
-    label = np.array([[1, 2], [3, 4]], np.uint8)
-    assert np.array_equal(resize_label(label, (6, 6)), np.kron(label, np.ones((3, 3), np.uint8)))
-    assert resize_label(np.arange(9, dtype=np.uint8)[None], (1, 3)).tolist() == [[1, 4, 7]]
+def test_angles_are_normal_and_cut_at_two_sigmas() -> None:
+    rotation, rng = RandomRotation(0.6, 30.0), np.random.default_rng(0)
+    angles = np.array([rotation.draw(rng) for _ in range(20000)])
+    turned = angles[angles != 0]
+    assert len(turned) / len(angles) == pytest.approx(0.6, abs=0.01)
+    assert turned.mean() == pytest.approx(0, abs=1)
+    # 0.9594 is the standard deviation of a standard normal variable that is cut at +-2; 4.55 % of
+    # it are cut, and half of it lies within 0.6745.
+    assert turned.std() == pytest.approx(0.9594 * 30, rel=0.02)
+    assert np.abs(turned).max() == pytest.approx(60.0)
+    assert np.mean(np.abs(turned) > 59.99) == pytest.approx(0.0455, abs=0.005)
+    assert np.mean(np.abs(turned) < 0.6745 * 30) == pytest.approx(0.5, abs=0.015)
 
 
-def test_shrinking_images_averages_what_a_pixel_covers() -> None:
-    noise = photo((40, 50))
-    blocks = noise.reshape(8, 5, 10, 5, 3).mean((1, 3))
-    assert np.abs(resize_image(noise, (8, 10)) - blocks).max() <= 1
+def test_no_sigma_turns_nothing() -> None:
+    crop = RandomCrop((32, 32), (0.5, 2.0), 0.5, rotation=RandomRotation(1.0, 0.0))
+    assert draw_upright(crop, (60, 40), np.random.default_rng(0), 20)
 
 
-def test_enlarging_images_interpolates() -> None:
-    image = np.zeros((1, 2, 3), np.uint8)
-    image[0, 1] = 100
-    row = resize_image(image, (1, 8))[0, :, 0]
-    assert row[0] == 0 and row[-1] == 100 and 40 < row[4] < 70
+@pytest.mark.parametrize("size", [(832, 550), (37, 200), (1, 1), (3, 4000), (2000, 999), (65, 49)])
+@pytest.mark.parametrize("scale", [0.4, 1.0, 1.7])
+def test_letterbox_puts_the_middle_on_the_middle(size: tuple[int, int], scale: float) -> None:
+    crop = RandomCrop((96, 64), (scale, scale), 0.5, letterbox=True)
+    first, *others = draw_upright(crop, size, np.random.default_rng(0), 10)
+    factor = min(96 / size[0], 64 / size[1]) * scale
+    for place, middle, length in zip((0, 1), first.middle, size, strict=True):
+        assert abs(middle - length / 2) * factor <= 1.0, place
+        padded = first.canvas[place] - first.resized[place]
+        assert abs(padded - 2 * first.offset[place]) <= 1
+    assert {other.mirror for other in others} == {False, True}
+    for other in others:
+        assert (other.box, other.resized, other.offset) == (
+            first.box,
+            first.resized,
+            first.offset,
+        )
 
 
-def test_fit_scale_takes_the_tighter_side() -> None:
-    assert fit_scale((100, 50), (20, 20)) == 0.2
-    assert fit_scale((10, 50), (100, 100)) == 2
+def test_letterbox_draws_the_same_scales() -> None:
+    boxed = RandomCrop((96, 64), (0.5, 2.0), 0.5, letterbox=True)
+    free = RandomCrop((96, 64), (0.5, 2.0), 0.5)
+    for seed in range(20):
+        first = boxed.draw((400, 300), np.random.default_rng(seed))
+        second = free.draw((400, 300), np.random.default_rng(seed))
+        assert isinstance(first, CropGeometry) and isinstance(second, CropGeometry)
+        assert (first.resized, first.box[2:]) == (second.resized, second.box[2:])
+        assert (first.mirror, first.reduction) == (second.mirror, second.reduction)
 
 
 @pytest.mark.parametrize("size", [(830, 550), (37, 200), (1, 1), (3, 4000), (64, 64), (2000, 999)])
 def test_drawn_boxes_lie_in_image_and_canvas(size: tuple[int, int]) -> None:
     crop = RandomCrop((64, 48), (0.3, 3.0), 0.5)
-    for seed in range(60):
-        drawn = crop.draw(size, np.random.default_rng(seed))
+    for drawn in draw_upright(crop, size, np.random.default_rng(0), 60):
         top, left, height, width = drawn.box
         assert min(top, left) >= 0 and min(height, width) >= 1
         assert top + height <= size[0] and left + width <= size[1]
@@ -98,8 +130,7 @@ def test_aspect_is_kept_and_scales_are_log_uniform() -> None:
     crop = RandomCrop((256, 160), (0.5, 2.0), 0.0)
     rng = np.random.default_rng(0)
     scales = []
-    for _ in range(2000):
-        drawn = crop.draw((800, 500), rng)
+    for drawn in draw_upright(crop, (800, 500), rng, 2000):
         vertical, horizontal = (drawn.resized[i] / drawn.box[2 + i] for i in (0, 1))
         assert vertical == pytest.approx(horizontal, rel=0.03)
         scales.append(vertical / 0.32)
@@ -110,9 +141,9 @@ def test_aspect_is_kept_and_scales_are_log_uniform() -> None:
 
 def test_crops_and_padding_reach_both_ends() -> None:
     rng = np.random.default_rng(0)
-    zoomed = [RandomCrop((32, 32), (2.0, 2.0), 0).draw((32, 32), rng) for _ in range(300)]
+    zoomed = draw_upright(RandomCrop((32, 32), (2.0, 2.0), 0), (32, 32), rng, 300)
     assert {d.box[0] for d in zoomed} == {d.box[1] for d in zoomed} == set(range(17))
-    shrunk = [RandomCrop((32, 32), (0.5, 0.5), 0).draw((32, 32), rng) for _ in range(300)]
+    shrunk = draw_upright(RandomCrop((32, 32), (0.5, 0.5), 0), (32, 32), rng, 300)
     assert {d.offset[0] for d in shrunk} == {d.offset[1] for d in shrunk} == set(range(17))
 
 
@@ -123,80 +154,28 @@ def test_mirror_probability(probability: float, share: float) -> None:
     assert mirrored == pytest.approx(share, abs=0.05)
 
 
-def test_draws_depend_on_the_generator_alone() -> None:
-    crop, jitter = RandomCrop((32, 32), (0.5, 2.0), 0.5), only(brightness=0.3, hue=0.1)
-    np.random.seed(1)
-    first = [np.random.default_rng(5), np.random.default_rng(5)]
-    drawn = [crop.draw((80, 50), rng) for rng in first]
-    np.random.seed(2)
-    assert drawn[0] == drawn[1]
-    assert np.array_equal(jitter(photo(), first[0]), jitter(photo(), first[1]))
-    assert first[0].random() == first[1].random()
-
-
-def test_number_of_draws_does_not_depend_on_the_image() -> None:
-    crop, jitter = RandomCrop((32, 32), (0.5, 2.0), 0.5), only(contrast=0.3)
-    rngs = [np.random.default_rng(5), np.random.default_rng(5)]
-    for rng, size, colors in zip(rngs, ((900, 700), (8, 8)), (jitter, only()), strict=True):
-        crop.draw(size, rng)
-        colors(photo(), rng)
-    assert rngs[0].random() == rngs[1].random()
+@pytest.mark.parametrize("size", [(80, 50), (900, 700), (8, 8)])
+@pytest.mark.parametrize(("prob", "count"), [(0.0, 6), (0.5, 8), (1.0, 8)])
+def test_draws_depend_on_the_generator_alone_and_are_as_many_for_all_images(
+    size: tuple[int, int], prob: float, count: int
+) -> None:
+    crop = RandomCrop((32, 32), (0.5, 2.0), 0.5, rotation=RandomRotation(prob, 30.0))
+    for seed in range(8):
+        rng, again, counted = (np.random.default_rng(seed) for _ in range(3))
+        np.random.seed(1)
+        drawn = crop.draw(size, rng)
+        np.random.seed(2)
+        assert crop.draw(size, again) == drawn
+        counted.random(count)
+        assert rng.random() == counted.random()
 
 
 def test_reduction_never_loses_detail_of_the_result() -> None:
     crop, rng = RandomCrop((64, 64), (0.5, 3.0), 0), np.random.default_rng(0)
-    drawn = [crop.draw((640, 640), rng) for _ in range(100)]
+    drawn = draw_upright(crop, (640, 640), rng, 100)
     for geometry in drawn:
         assert geometry.box[2] // geometry.reduction >= geometry.resized[0] - 1
     assert {geometry.reduction for geometry in drawn} == {2, 4, 8}
-
-
-def test_cut_of_a_reduced_image_is_the_same_place() -> None:
-    label = patchwork((64, 64)) * 12
-    geometry = CropGeometry((16, 8, 32, 48), (8, 12), (0, 0), (8, 12), False, 4)
-    full = np.repeat(label[:, :, None], 3, 2)
-    reduced = resize_image(full, (16, 16))
-    difference = geometry.cut_image(full).astype(int) - geometry.cut_image(reduced, 4)
-    assert np.abs(difference).max() <= 1
-    moved = replace(geometry, box=(20, 8, 32, 48)).cut_image(full)
-    assert np.abs(moved.astype(int) - geometry.cut_image(full)).max() > 10
-
-
-def test_no_jitter_is_the_same_image() -> None:
-    assert np.array_equal(only()(photo(), np.random.default_rng(0)), photo())
-
-
-def test_brightness_scales_all_channels() -> None:
-    jittered = only(brightness=0.3)(photo(), np.random.default_rng(0))
-    ratio = jittered / photo()
-    assert ratio.std() < 0.01 and abs(ratio.mean() - 1) > 0.05
-
-
-def test_contrast_keeps_the_mean_luma() -> None:
-    jittered = only(contrast=0.5)(photo(), np.random.default_rng(0))
-    assert luma(jittered).mean() == pytest.approx(luma(photo()).mean(), abs=1)
-    assert abs(luma(jittered).std() / luma(photo()).std() - 1) > 0.05
-
-
-def test_saturation_keeps_each_luma() -> None:
-    jittered = only(saturation=0.5)(photo(), np.random.default_rng(0))
-    assert np.abs(luma(jittered) - luma(photo())).max() < 2
-    assert abs(spread(jittered) / spread(photo()) - 1) > 0.05
-
-
-def test_hue_turns_red_and_leaves_grey() -> None:
-    image = np.array([[[200, 60, 60], [120, 120, 120]]], np.uint8)
-    jittered = only(hue=0.5)(image, np.random.default_rng(3))
-    assert np.abs(jittered[0, 1].astype(int) - 120).max() <= 1
-    assert np.abs(jittered[0, 0].astype(int) - image[0, 0]).max() > 30
-    assert luma(jittered)[0, 0] == pytest.approx(luma(image)[0, 0], abs=3)
-
-
-def test_jitter_saturates() -> None:
-    white = np.full((4, 4, 3), 250, np.uint8)
-    results = [only(brightness=1.0)(white, np.random.default_rng(seed)) for seed in range(20)]
-    assert max(result.max() for result in results) == 255
-    assert all(np.ptp(result) == 0 for result in results)
 
 
 def test_mirror_table_swaps_pairs_only() -> None:

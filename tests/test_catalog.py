@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,47 @@ def test_index_goes_before_the_tree(tmp_path: Path) -> None:
         "width": 10,
     }
     assert "sem_seg_file_name" not in second
+
+
+def test_index_is_believed_without_a_look_at_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = lip_index()
+    records = tuple(IndexRecord(f"{n}.jpg", f"{n}.png", 4, 4) for n in range(30_000))
+    write_index(tmp_path / "lip" / "train.json", replace(index, records=records))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a directory was walked")
+
+    for walk in ("scandir", "walk", "listdir"):
+        monkeypatch.setattr(f"os.{walk}", refuse)
+    assert len(load_split(SPECS["lip"], "train", tmp_path)) == 30_000
+
+
+@pytest.mark.parametrize("prefix", ["", "Testing_images/", "Testing_images/Testing_images/"])
+def test_test_split_has_no_labels(tmp_path: Path, prefix: str) -> None:
+    images = tmp_path / "lip" / f"{prefix}testing_images"
+    make_pairs(tmp_path, ["b", "a"], image_dir=str(images), label_dir="elsewhere")
+    entries = load_split(SPECS["lip"], "test", tmp_path)
+    assert [entry["image_id"] for entry in entries] == ["a", "b"]
+    assert entries[0] == {"image_id": "a", "file_name": str(images / "a.jpg")}
+
+
+def test_one_name_with_two_endings_is_refused(tmp_path: Path) -> None:
+    make_pairs(tmp_path / "lip", ["a"], **FLAT_LIP)
+    (tmp_path / "lip" / "train_images" / "a.png").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"holds a\.(jpg|png) and a\.(jpg|png), which have one name"
+    ):
+        load_split(SPECS["lip"], "train", tmp_path)
+
+
+def test_official_counts_are_the_published_ones() -> None:
+    counts = {name: dict(spec.official_counts) for name, spec in SPECS.items()}
+    assert counts["lip"] == {"train": 30462, "val": 10000, "test": 10000}
+    assert counts["cihp"] == {"train": 28280, "val": 5000, "test": 5000}
+    assert counts["ppp"] == {"train": 1716, "val": 1817}
+    assert sum(counts["atr"].values()) == 17706 and sum(counts["ccp"].values()) == 1004
 
 
 def test_index_of_other_labels_is_refused(tmp_path: Path) -> None:

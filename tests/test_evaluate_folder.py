@@ -12,7 +12,7 @@ from data_helpers import patchwork
 from parsing_fakes import load_script
 from PIL import Image
 
-from schnet.data.reading import write_label_png
+from schnet.data.label_maps import write_label_png
 from schnet.data.specs import SPECS
 from schnet.errors import InputError
 from schnet.evaluation.folders import CountSettings, FolderPair, count_pairs, match_folders
@@ -128,7 +128,9 @@ def test_prediction_out_of_range_is_refused_in_any_process(
     wrong = np.full((44, 30), value, np.uint8)
     write_label_png(folders[0] / "a.4.png", wrong, LIP.palette)
     for jobs in (1, 2):
-        with pytest.raises(InputError, match=rf"a\.4\.png holds the value {value}, but every"):
+        with pytest.raises(
+            InputError, match=rf"predictions/a\.4\.png holds the value {value}, but"
+        ):
             count_pairs(match_folders(*folders).pairs, CountSettings(20), jobs=jobs)
 
 

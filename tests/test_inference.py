@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from schnet.config import load_config
 from schnet.data.catalog import SPECS
 from schnet.data.mapper import TestMapper
 from schnet.errors import InputError
+from schnet.evaluation.argmax import predicted_labels
+from schnet.evaluation.test_time import build_test_model
 from schnet.inference import Parser
 
 
@@ -50,6 +54,39 @@ def test_what_is_no_rgb_image_is_refused(image: np.ndarray) -> None:
 def test_from_config_without_weights_is_refused() -> None:
     with pytest.raises(InputError, match="MODEL.WEIGHTS is empty"):
         Parser.from_config(load_config([], TINY_OPTS))
+
+
+def test_labels_are_taken_where_the_model_gives_them() -> None:
+    labels = torch.tensor([[1, 0, 1]], dtype=torch.uint8)
+
+    def model(inputs: Sequence[Mapping[str, Any]]) -> list[dict[str, torch.Tensor]]:
+        return [{"labels": labels}]
+
+    assert fake_parser(model)(half_bright(1, 3)).labels.tolist() == [[1, 0, 1]]
+
+
+ASKED = {
+    "warp_labels": ("TEST.PROTOCOL", "warp_labels"),
+    "views": ("TEST.AUG.ENABLED", "True", "TEST.AUG.SCALES", "[0.5, 1.5]"),
+    "windows": ("TEST.SLIDING_WINDOW.ENABLED", "True"),
+}
+
+
+@pytest.mark.parametrize("opts", ASKED.values(), ids=ASKED)
+def test_from_config_parses_as_it_is_tested(tmp_path: Path, opts: tuple[str, ...]) -> None:
+    config, weights = write_tiny_model(tmp_path)
+    cfg = load_config([config], ["MODEL.WEIGHTS", str(weights), *opts])
+    model = build_model(cfg)
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    image = np.random.default_rng(0).integers(0, 255, (50, 70, 3)).astype(np.uint8)
+    mapped = [TestMapper(cfg).from_array(image)]
+    with torch.no_grad():
+        (result,) = build_test_model(cfg, model.eval())(mapped)
+        (plain,) = model([TestMapper(box=(32, 32)).from_array(image)])
+    found = Parser.from_config(cfg)(image).labels
+    assert np.array_equal(found, predicted_labels(result))
+    assert found.shape == (50, 70)
+    assert not np.array_equal(found, predicted_labels(plain))
 
 
 def test_from_config_reproduces_the_saved_model(tmp_path: Path) -> None:

@@ -10,16 +10,19 @@ import pytest
 import torch
 from data_helpers import FLAT_LIP, data_config, make_pairs, patchwork, save_image
 from detectron2.utils import comm
+from parsing_fakes import write_split
 
 from schnet.data.catalog import register_datasets
 from schnet.data.index import DatasetIndex, IndexRecord, write_index
 from schnet.data.labels import LIP_CLASSES
 from schnet.data.loader import (
     Batch,
+    DatasetDict,
     DrawSampler,
     _init_worker,
     build_test_loader,
     build_train_loader,
+    equal_size_batches,
 )
 from schnet.errors import InputError
 
@@ -80,11 +83,29 @@ def test_batches_are_lists_of_the_batch_size(lip: Path) -> None:
     assert sorted(item["image_id"] for item in sum(batches, [])[:5]) == IDS
 
 
-def test_workers_change_nothing(lip: Path) -> None:
-    alone, helped = take(5), take(5, "DATALOADER.NUM_WORKERS", 2)
+TURNING = ("INPUT.CROP", "letterbox", "INPUT.ROTATION_PROB", 0.7, "INPUT.ROTATION_SIGMA", 30.0)
+UPRIGHT = ("INPUT.ROTATION_PROB", 0.0)
+
+
+@pytest.mark.parametrize("opts", [UPRIGHT, TURNING])
+def test_workers_change_nothing(lip: Path, opts: tuple[object, ...]) -> None:
+    alone, helped = take(5, *opts), take(5, *opts, "DATALOADER.NUM_WORKERS", 2)
     assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
-    other = take(5, "SEED", 1)
+    other = take(5, *opts, "SEED", 1)
     assert not all(same(a, b) for a, b in zip(alone, other, strict=True))
+
+
+def test_turned_items_are_the_same_for_all_ranks_and_after_resumption(
+    lip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, upright = take(6, *TURNING), take(6, *UPRIGHT)
+    assert not any(same(a, b) for a, b in zip(whole, upright, strict=True))
+    resumed = take(4, *TURNING, start_draw=4)
+    assert all(same(a, b) for a, b in zip(resumed, whole[2:], strict=True))
+    for rank in range(2):
+        be_rank(monkeypatch, rank, 2)
+        share = take(6, *TURNING)
+        assert all(same(a, b[rank : rank + 1]) for a, b in zip(share, whole, strict=True))
 
 
 def test_epochs_augment_anew(lip: Path) -> None:
@@ -169,6 +190,70 @@ def test_test_loader_gives_every_image_once(lip: Path) -> None:
     assert [len(batch) for batch in batches] == [2, 2, 1] and len(loader) == 3
     assert [item["image_id"] for batch in batches for item in batch] == IDS
     assert list(map(len, loader)) == [2, 2, 1]
+
+
+def test_batches_of_equal_size_hold_every_image_once() -> None:
+    sizes = [(2, 2), (3, 3), None, (2, 2), (2, 2), (3, 3), None, (4, 4)]
+    indices = range(10, 18)
+    assert equal_size_batches(indices, sizes, 2) == [[10, 13], [14], [11, 15], [12, 16], [17]]
+    assert equal_size_batches(indices, sizes, 1) == [[i] for i in (10, 13, 14, 11, 15, 12, 16, 17)]
+    assert equal_size_batches(indices, [None] * 8, 3) == [[10, 11, 12], [13, 14, 15], [16, 17]]
+    assert equal_size_batches([], [], 3) == []
+
+
+MIXED = [(48, 32), (24, 32), (96, 64), (10, 7), (12, 16), (48, 32), (24, 32)]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> None:
+    """A registered LIP whose validation images have sizes that the index knows."""
+    write_split(tmp_path, "lip", "val", [np.zeros(size, np.uint8) for size in MIXED])
+    register_datasets(str(tmp_path))
+
+
+def mixed_batches(*opts: object) -> list[list[int]]:
+    """The batches that the loader makes, by the images' numbers."""
+    cfg = data_config("INPUT.SIZE", [48, 48], "TEST.BATCH_SIZE", 3, *opts)
+    loader = build_test_loader(cfg, "lip_val")
+    batches = list(loader)
+    assert len(loader) == len(batches)
+    for batch in batches:
+        for item in batch:
+            assert (item["height"], item["width"]) == MIXED[number(item)]
+        whole = not cfg.TEST.SLIDING_WINDOW.ENABLED and cfg.TEST.PROTOCOL == "upsample_logits"
+        assert not whole or len({item["image"].shape for item in batch}) == 1
+    return [[number(item) for item in batch] for batch in batches]
+
+
+def number(item: DatasetDict) -> int:
+    return int(item["image_id"].removeprefix("val_"))
+
+
+def test_images_of_one_fitted_size_make_a_batch(mixed: None) -> None:
+    # (48, 32) and (96, 64) are fitted alike; so are (24, 32) and (12, 16).
+    assert mixed_batches() == [[0, 2, 5], [1, 4, 6], [3]]
+    assert mixed_batches("TEST.BATCH_SIZE", 2) == [[0, 2], [5], [1, 4], [6], [3]]
+
+
+def test_letterboxed_images_are_all_of_one_size(mixed: None) -> None:
+    assert mixed_batches("TEST.PROTOCOL", "warp_labels") == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_photos_for_windows_come_alone(mixed: None) -> None:
+    batches = mixed_batches("TEST.SLIDING_WINDOW.ENABLED", True)
+    assert sorted(batches) == [[i] for i in range(7)]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 9])
+def test_shares_of_mixed_sizes_are_complete(
+    mixed: None, monkeypatch: pytest.MonkeyPatch, world_size: int
+) -> None:
+    shares = []
+    for rank in range(world_size):
+        be_rank(monkeypatch, rank, world_size)
+        shares.append(sum(mixed_batches(), []))
+    assert sorted(sum(shares, [])) == list(range(7))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 7])

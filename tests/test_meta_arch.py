@@ -101,6 +101,14 @@ def test_results_come_at_the_size_asked_for(tiny_cfg: Callable[..., CfgNode]) ->
     assert model([entry])[0]["sem_seg"].shape == (4, 101, 57)
 
 
+def test_labels_may_come_as_bytes(tiny_cfg: Callable[..., CfgNode]) -> None:
+    model = build_model(tiny_cfg())
+    wide = _images((32, 48))
+    narrow = [{**entry, "sem_seg": entry["sem_seg"].to(torch.uint8)} for entry in wide]
+    wanted = model(wide)
+    assert all(torch.equal(value, wanted[name]) for name, value in model(narrow).items())
+
+
 def test_losses_of_mixed_sizes_are_the_mean_over_images(tiny_cfg: Callable[..., CfgNode]) -> None:
     model = build_model(tiny_cfg()).train()
     inputs = _images((32, 32), (48, 32), (32, 32))

@@ -30,6 +30,7 @@ from schnet.errors import InputError
 from schnet.evaluation.parsing_evaluation import build_evaluator
 from schnet.evaluation.predictions import PredictionFiles
 from schnet.evaluation.protocol import PROTOCOLS
+from schnet.evaluation.test_time import describe_protocol
 
 
 def test_hand_computed_percentages_over_two_batches(tmp_path: Path) -> None:
@@ -169,13 +170,15 @@ def test_build_evaluator_reads_metadata_and_config(
     tmp_path: Path, toy_data: list[dict[str, Any]]
 ) -> None:
     opts = ("TEST.PROTOCOL", "warp_labels", "TEST.BOUNDARY_TOLERANCE", 0)
-    evaluator = build_evaluator(_config(tmp_path, *opts), "toy_val")
+    cfg = _config(tmp_path, *opts)
+    evaluator = build_evaluator(cfg, "toy_val")
     evaluator.process(toy_data[:1], [logits_of(np.array([[0, 1, 1]]))])
     results = evaluator.evaluate()
     assert results is not None and results["sem_seg"]["mIoU"] == 100
     folder = tmp_path / "out" / "inference" / "toy_val"
     content = json.loads((folder / "evaluation.json").read_text())
-    assert content["protocol"] == PROTOCOLS["warp_labels"]
+    assert content["protocol"] == describe_protocol(cfg)
+    assert PROTOCOLS["warp_labels"] in content["protocol"]
     assert content["boundary"]["tolerance_pixels"] == 0
     assert not (folder / "predictions").exists()
 

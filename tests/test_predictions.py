@@ -9,7 +9,7 @@ import pytest
 from evaluation_helpers import PALETTE
 from PIL import Image
 
-from schnet.data.reading import read_label
+from schnet.data.label_maps import read_label
 from schnet.errors import InputError
 from schnet.evaluation.predictions import ARCHIVE_FOLDERS, PredictionFiles
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -11,12 +12,16 @@ import pytest
 import scipy.io
 from conftest import REPOSITORY, SHARED_DATA
 from data_helpers import save_image
+from official_trees import row, snapshot
 from PIL import Image
 
 from schnet.data.catalog import class_frequencies, load_registered, register_datasets
 from schnet.data.index import read_index
+from schnet.data.label_maps import read_label
 from schnet.data.labels import CCP_GROUPS, CCP_LABELS
-from schnet.data.reading import read_label
+from schnet.data.preparation.pairs import PairRules, check_pair
+from schnet.data.preparation.sources import open_source
+from schnet.data.preparation.splits import pair_files
 from schnet.errors import InputError
 
 SCRIPT = REPOSITORY / "datasets" / "prepare_ccp.py"
@@ -65,17 +70,8 @@ def make_source(folder: Path, names: list[str] = NAMES) -> Path:
     return folder
 
 
-def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Modification time and content of every file."""
-    return {
-        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def prepare(module: ModuleType, source: Path, output: Path, max_damaged: float = 0.5) -> str:
-    return str(module.prepare(source, output, jobs=1, max_damaged=max_damaged))
+    return str(module.prepare_ccp([source], module.PrepareOptions(output, 1, max_damaged)))
 
 
 def test_groups_and_indexes(prepare_ccp: ModuleType, tmp_path: Path) -> None:
@@ -123,8 +119,8 @@ def test_second_run_writes_only_what_is_new(prepare_ccp: ModuleType, tmp_path: P
     for image_id, values in {"0004": "0004", "0005": "0006"}.items():
         path = output / "labels" / f"{image_id}.png"
         assert np.array_equal(read_label(path, 16), groups(truth(values)))
-    written = next(line for line in summary.splitlines() if line.startswith("label maps written"))
-    assert written.split()[-2:] == ["3", "0"]
+    assert row(summary, "pairs checked") == ["3", "0"]
+    assert row(summary, "pairs unchanged since the last run") == ["5", "2"]
 
 
 def damage(source: Path) -> dict[str, str]:
@@ -136,7 +132,7 @@ def damage(source: Path) -> dict[str, str]:
     write_annotation(source, "0009", truth("0009")[:, :-1])
     write_annotation(source, "0010", truth("0010") + 100)
     return {
-        "0002.mat": "has no photo 0002.jpg",
+        "0002.mat": "the image 0002 is missing for the label map",
         "0003.jpg": "cannot be read",
         "0004.mat": "cannot be read as MATLAB data",
         "0009.mat": "is 8x12 pixels",
@@ -158,17 +154,19 @@ def test_damaged_files_are_named_and_left_out(prepare_ccp: ModuleType, tmp_path:
     train, val = read_index(output / "train.json"), read_index(output / "val.json")
     assert [r.image for r in train.records] == [f"{i}.jpg" for i in IDS[:1] + IDS[4:8]]
     assert [r.image for r in val.records] == ["0010.jpg"]
-    rows = {line[:30].strip(): line.split()[-2:] for line in summary.splitlines()}
-    assert rows["pairs found"] == ["8", "2"] and rows["pairs in the index"] == ["5", "1"]
-    assert rows["missing partners"] == ["1", "0"] and rows["unreadable files"] == ["2", "0"]
-    assert rows["size mismatches"] == ["0", "1"]
+    assert row(summary, "images") == ["7", "2"] and row(summary, "label maps") == ["8", "2"]
+    assert row(summary, "more or fewer than these") == ["-798", "-200"]
+    assert row(summary, "pairs to use") == ["5", "1"]
+    assert row(summary, "missing partners") == ["1", "0"]
+    assert row(summary, "unreadable files") == ["2", "0"]
+    assert row(summary, "size mismatches") == ["0", "1"]
 
 
 def test_value_without_a_name_is_refused(prepare_ccp: ModuleType, tmp_path: Path) -> None:
     write_annotation(tmp_path, "0001", np.full(SIZE, 59, np.uint8))
     path = tmp_path / "annotations" / "pixel-level" / "0001.mat"
     with pytest.raises(InputError, match=r"0001\.mat holds the value 59"):
-        prepare_ccp.read_groups(path, np.zeros(59, np.uint8))
+        prepare_ccp.read_groups(path.read_bytes(), str(path), np.zeros(59, np.uint8))
 
 
 def test_too_much_damage_stops(prepare_ccp: ModuleType, tmp_path: Path) -> None:
@@ -187,14 +185,16 @@ def test_unknown_name_is_refused(prepare_ccp: ModuleType, tmp_path: Path) -> Non
 
 
 def test_source_is_found_one_folder_deeper(prepare_ccp: ModuleType, tmp_path: Path) -> None:
-    make_source(tmp_path / "clothing-co-parsing")
-    assert "pairs in the index" in prepare(prepare_ccp, tmp_path, tmp_path / "out")
+    make_source(tmp_path / "source" / "clothing-co-parsing")
+    assert "pairs to use" in prepare(prepare_ccp, tmp_path / "source", tmp_path / "out")
 
 
 def test_wrong_folders_are_refused(prepare_ccp: ModuleType, tmp_path: Path) -> None:
     source = make_source(tmp_path / "source")
-    with pytest.raises(InputError, match=r"nowhere does not hold CCP's photos/"):
+    with pytest.raises(InputError, match="nowhere does not exist"):
         prepare(prepare_ccp, tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(InputError, match=r"has no folder photos/ with CCP's photos"):
+        prepare(prepare_ccp, source / "annotations", tmp_path / "out")
     for output in (source, source / "ccp"):
         with pytest.raises(InputError, match="lies in the source .*never changed"):
             prepare(prepare_ccp, source, output)
@@ -211,21 +211,26 @@ def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_command_line(tmp_path: Path) -> None:
     source, output = make_source(tmp_path / "source"), tmp_path / "out"
     done = run_script("--source", source, "--output", output, "--jobs", 2)
-    assert done.returncode == 0 and "pairs in the index" in done.stdout
-    assert "10/10" in done.stderr
+    assert done.returncode == 0 and "pairs to use" in done.stdout
+    assert "8/8" in done.stderr and "2/2" in done.stderr
     (source / "label_list.mat").unlink()
     failed = run_script("--source", source, "--output", output)
-    assert failed.returncode == 2 and "label_list.mat cannot be read" in failed.stderr
+    assert failed.returncode == 2 and "has no label_list.mat" in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
 @pytest.mark.skipif(not CCP.is_dir(), reason=f"the real CCP photos are not at {CCP}")
 def test_real_names_and_one_real_pair(prepare_ccp: ModuleType, tmp_path: Path) -> None:
-    names = prepare_ccp.read_label_names(CCP / "label_list.mat")
+    tree = open_source([CCP])
+    names_file = tree.find_file("label_list.mat")
+    assert names_file is not None
+    names = prepare_ccp.read_label_names(names_file)
     assert len(names) == 59 and names[0] == "null"
-    source = prepare_ccp.find_source(CCP)
-    assert len(source.annotations) == 400
-    result = prepare_ccp.convert("0001", source, tmp_path, prepare_ccp.group_table(names))
+    splits, _ = prepare_ccp.find_splits(tree)
+    assert [len(files.ids) for files in splits.values()] == [320, 80]
+    task = pair_files(splits["train"])[0]
+    convert = partial(prepare_ccp.read_groups, table=prepare_ccp.group_table(names))
+    result = check_pair(task, PairRules(16, convert=convert))
     assert result.record is not None and (result.record.height, result.record.width) == (832, 550)
     assert result.pixel_counts[0] > 0.4 * 832 * 550
     assert sum(count > 0 for count in result.pixel_counts) > 5

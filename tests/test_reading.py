@@ -5,19 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SHARED_DATA
-from data_helpers import color_of, patchwork, save_image
+from data_helpers import save_image
 from PIL import Image
 
-from schnet.data.labels import LIP_PALETTE
-from schnet.data.reading import (
-    UInt8Array,
-    check_same_size,
-    open_image,
-    read_image,
-    read_label,
-    read_label_size,
-    write_label_png,
-)
+from schnet.data.label_maps import check_same_size, read_label
+from schnet.data.reading import UInt8Array, open_image, read_image
 from schnet.errors import InputError
 
 CIHP = SHARED_DATA / "cihp" / "Training"
@@ -101,15 +93,6 @@ def test_orientations_that_keep_the_sides_turn_nothing(tmp_path: Path, orientati
     assert close(encoded.decode(), photo())
 
 
-def test_label_size_comes_from_the_header(tmp_path: Path) -> None:
-    path = save_image(tmp_path / "a.png", patchwork((30, 40)))
-    path.write_bytes(path.read_bytes()[:60])
-    assert read_label_size(path) == (30, 40)
-    for broken in (tmp_path / "nothing.png", tmp_path):
-        with pytest.raises(InputError, match=r"the label map .* cannot be read"):
-            read_label_size(broken)
-
-
 @pytest.mark.parametrize("reduction", [2, 4, 8])
 def test_reduced_decoding_averages_blocks(tmp_path: Path, reduction: int) -> None:
     encoded = open_image(save_image(tmp_path / "a.jpg", photo((64, 72))))
@@ -131,62 +114,13 @@ def test_damaged_jpeg_is_named(tmp_path: Path, kept: float) -> None:
 
 def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(InputError, match=r"text\.png cannot be read \(it is no image\)"):
+        read_image(tmp_path / "text.png")
     for name in ("text.png", "nothing.png", "."):
         with pytest.raises(InputError, match="the image .* cannot be read"):
             read_image(tmp_path / name)
         with pytest.raises(InputError, match="the label map .* cannot be read"):
             read_label(tmp_path / name, 20)
-
-
-def test_palette_png_round_trip(tmp_path: Path) -> None:
-    labels = patchwork((30, 40))
-    labels[:3] = 255
-    write_label_png(tmp_path / "new" / "a.png", labels, LIP_PALETTE)
-    with Image.open(tmp_path / "new" / "a.png") as image:
-        assert image.mode == "P"
-        assert tuple(np.array(image.convert("RGB"))[0, 0]) == (255, 255, 255)
-        assert image.getpalette()[:6] == [0, 0, 0, 128, 0, 0]
-    assert np.array_equal(read_label(tmp_path / "new" / "a.png", 20), labels)
-    assert len(list((tmp_path / "new").iterdir())) == 1
-
-
-def test_grey_sixteen_bit_and_colour_label_maps(tmp_path: Path) -> None:
-    labels = patchwork((30, 40))
-    save_image(tmp_path / "grey.png", labels)
-    Image.fromarray(labels.astype(np.uint16)).save(tmp_path / "wide.png")
-    save_image(tmp_path / "rgb.png", np.dstack([labels, labels * 0 + 99, labels * 0]))
-    Image.fromarray(labels > 3).save(tmp_path / "bits.png")
-    for name in ("grey.png", "wide.png", "rgb.png"):
-        assert np.array_equal(read_label(tmp_path / name, 20), labels), name
-    assert np.array_equal(read_label(tmp_path / "bits.png", 2), labels > 3)
-
-
-def test_label_out_of_range_names_file_and_value(tmp_path: Path) -> None:
-    labels = np.array([[0, 19, 255, 37, 40]], np.uint8)
-    save_image(tmp_path / "a.png", labels)
-    with pytest.raises(InputError, match=r"a\.png holds the value 37, .* 0\.\.19 or 255"):
-        read_label(tmp_path / "a.png", 20)
-    assert np.array_equal(read_label(tmp_path / "a.png", 20, check=False), labels)
-    with pytest.raises(InputError, match="holds the value 255, .* or 37"):
-        read_label(tmp_path / "a.png", 41, ignore_label=37)
-    Image.fromarray(np.array([[1, 300]], np.uint16)).save(tmp_path / "wide.png")
-    with pytest.raises(InputError, match="holds the value 300"):
-        read_label(tmp_path / "wide.png", 20, check=False)
-
-
-def test_largest_label_and_ignored_pixels_pass(tmp_path: Path) -> None:
-    save_image(tmp_path / "a.png", np.array([[19, 255]], np.uint8))
-    assert read_label(tmp_path / "a.png", 20).tolist() == [[19, 255]]
-
-
-def test_different_sizes_are_both_named() -> None:
-    check_same_size((2, 3), np.zeros((2, 3), np.uint8), "a.jpg", "a.png")
-    with pytest.raises(InputError, match=r"a\.jpg is 3x2 .* a\.png is 2x3"):
-        check_same_size((2, 3), np.zeros((3, 2), np.uint8), "a.jpg", "a.png")
-
-
-def test_colour_is_label_helper_is_exact() -> None:
-    assert (color_of(patchwork((20, 20))) // 12 == patchwork((20, 20))[:, :, None]).all()
 
 
 @pytest.mark.skipif(not CIHP.is_dir(), reason=f"the real CIHP samples are not at {CIHP}")

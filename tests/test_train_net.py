@@ -122,7 +122,7 @@ def test_starts_with_resume_auto_in_bfloat16_with_workers(tmp_path: Path) -> Non
         ((), ("MODEL.CLIP.WEIGHTS", "no/clip.pt"), "MODEL.CLIP.WEIGHTS names no/clip.pt"),
         ((), ("MODEL.WEIGHTS", "no/model.pth"), "MODEL.WEIGHTS names no/model.pth"),
         ((), ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "18"), "NUM_CLASSES is 18 and the data set"),
-        ((), ("DATASETS.TEST", "('lip_test',)"), "lip_test"),
+        ((), ("DATASETS.TEST", "('lip_tset',)"), "lip_tset"),
         (("--resume",), (), "--resume finds no checkpoint"),
         (("--eval-only",), (), "--eval-only has no weights"),
         (("--num-gpus", "0"), ("SEED",), "are not pairs"),

@@ -108,6 +108,19 @@ def test_contact_sheet_without_truth() -> None:
     assert tuple(cell[0, 0]) == PAPER and cell.min() < 100, "a note stands in for the truth"
 
 
+def test_contact_sheet_of_truth_alone_lays_it_over_the_photo() -> None:
+    both = contact_sheet([_row(50, 40, 1, 2)], NAMES, PALETTE, cell_height=80)
+    row = SheetRow(np.full((50, 40, 3), 90, np.uint8), np.full((50, 40), 1, np.uint8), None)
+    sheet = contact_sheet([row], NAMES, PALETTE, cell_height=80)
+    assert sheet.shape[1] == both.shape[1]
+    mixed = overlay(np.full((1, 1, 3), 90, np.uint8), np.array([[1]], np.uint8), PALETTE)[0, 0]
+    centers = [tuple(sheet[80, 16 + column * 70 + 32]) for column in range(3)]
+    assert centers == [(90, 90, 90), PALETTE[1], tuple(mixed)]
+    # Beside a row that has a prediction, the missing one is a note.
+    some = contact_sheet([row, _row(50, 40, 1, 2)], NAMES, PALETTE, cell_height=80)
+    assert tuple(some[40, 16 + 2 * 70]) == PAPER and some[40:120, 156:220].min() < 100
+
+
 def test_contact_sheet_hatches_ignored_truth_and_explains_it() -> None:
     plain = contact_sheet([_row(50, 40, 1, 0)], NAMES * 4, PALETTE * 4, cell_height=80)
     ignored = contact_sheet([_row(50, 40, 1, 255)], NAMES * 4, PALETTE * 4, cell_height=80)

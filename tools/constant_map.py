@@ -20,7 +20,8 @@ from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from schnet.data.catalog import SPECS, load_registered, register_datasets
-from schnet.data.reading import open_image, read_label
+from schnet.data.label_maps import read_label
+from schnet.data.reading import open_image
 from schnet.errors import exit_on_input_error
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator
 from schnet.visualization import colorize, save_png

@@ -23,7 +23,8 @@ from detectron2.data.catalog import Metadata
 from detectron2.utils.visualizer import Visualizer
 from tqdm import tqdm
 
-from schnet.data.reading import read_image, write_label_png
+from schnet.data.label_maps import write_label_png
+from schnet.data.reading import read_image
 from schnet.errors import InputError, exit_on_input_error
 from schnet.image_files import collect_images, output_names
 from schnet.inference import Parser, Parsing

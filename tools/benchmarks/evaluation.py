@@ -32,7 +32,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from schnet.data.catalog import load_registered, register_datasets
-from schnet.data.reading import UInt8Array, read_label, write_label_png
+from schnet.data.label_maps import read_label, write_label_png
+from schnet.data.reading import UInt8Array
 from schnet.data.specs import SPECS, DatasetSpec
 from schnet.errors import InputError
 from schnet.evaluation.counts import ParsingCounts

@@ -206,7 +206,7 @@ def _add_solver_keys(cfg: CN) -> None:
 def _add_test_keys(cfg: CN) -> None:
     # The metric whose highest value marks the best checkpoint: mIoU, pACC, mACC, fwIoU, mBF.
     cfg.TEST.BEST_METRIC = "mIoU"
-    # Images of one size that are evaluated together; >= 1.
+    # Images of one size that are evaluated together, or windows of one photo; >= 1.
     cfg.TEST.BATCH_SIZE = 1
     # How a prediction gets to the photo's own size, where it is compared with the truth; the
     # number's line in the log says which. `upsample_logits`: the logits are resized, then argmax.
@@ -215,13 +215,15 @@ def _add_test_keys(cfg: CN) -> None:
     cfg.TEST.PROTOCOL = "upsample_logits"
     # Distance in pixels within which a boundary counts as found (boundary F-score); >= 0.
     cfg.TEST.BOUNDARY_TOLERANCE = 2
-    # Test-time augmentation: probabilities averaged over the scales (relative to the test box) and
-    # over the mirrored image, left and right swapped back. MIN_SIZES and MAX_SIZE are not read.
+    # Test-time augmentation: probabilities averaged over the scales (relative to the test box, or
+    # to the photo's own resolution with windows) and over the mirrored image, left and right
+    # swapped back. MIN_SIZES and MAX_SIZE are not read.
     cfg.TEST.AUG.ENABLED = False
     cfg.TEST.AUG.SCALES = [0.75, 1.0, 1.25]
     cfg.TEST.AUG.FLIP = True
     # Large photos at their own resolution, in overlapping windows of the test box's size whose
-    # probabilities are averaged, instead of fitting the photo into the box.
+    # probabilities are averaged, instead of fitting the photo into the box. A photo that is
+    # smaller than a window is fitted into it.
     cfg.TEST.SLIDING_WINDOW = CN()
     cfg.TEST.SLIDING_WINDOW.ENABLED = False
     # Smallest share of a window's side that it has in common with the next one; in [0, 1).

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from schnet.data.catalog import load_registered
-from schnet.data.reading import read_image, read_label
+from schnet.data.label_maps import read_label
+from schnet.data.reading import read_image
 from schnet.errors import InputError
 from schnet.inference import Parser
-from schnet.visualization import ByteArray, SheetRow, contact_sheet
+from schnet.visualization import ByteArray, SheetRow, contact_sheet, evenly_spaced
 
 
 def prediction_sheet(parser: Parser, dataset_name: str, num_rows: int = 12) -> ByteArray:
@@ -48,8 +48,3 @@ def prediction_sheet(parser: Parser, dataset_name: str, num_rows: int = 12) -> B
             truth = read_label(label_path, len(parser.classes), metadata.ignore_label)
         rows.append(SheetRow(photo, truth, parser(photo).labels))
     return contact_sheet(rows, parser.classes, parser.palette, ignore_label=metadata.ignore_label)
-
-
-def evenly_spaced(total: int, wanted: int) -> list[int]:
-    """Choose `wanted` different indices of 0..total-1, the ends included; all where too few."""
-    return np.linspace(0, total - 1, min(total, wanted)).round().astype(int).tolist()

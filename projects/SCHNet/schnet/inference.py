@@ -17,6 +17,8 @@ import schnet.modeling  # noqa: F401  (registers SCHNet's models with Detectron2
 from schnet.checkpoint import load_model_weights
 from schnet.data.mapper import TestMapper
 from schnet.errors import InputError
+from schnet.evaluation.argmax import predicted_labels
+from schnet.evaluation.test_time import build_test_model
 
 ByteArray = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -58,8 +60,8 @@ class Parser:
         """Take the parts.
 
         Args:
-            model: maps a list of input dicts to a list of `sem_seg` (K, H, W) logits, in
-                evaluation mode.
+            model: maps a list of input dicts to a list of dicts with `labels` (H, W) or `sem_seg`
+                (K, H, W), in evaluation mode.
             mapper: prepares an image for the model.
             metadata: the data set's, with `stuff_classes` and `stuff_colors`.
         """
@@ -74,11 +76,14 @@ class Parser:
     def from_config(cls, cfg: CfgNode) -> Parser:
         """Build the model, load `MODEL.WEIGHTS`, and take the names of `DATASETS.TEST[0]`.
 
+        Images are parsed as in an evaluation: by TEST.PROTOCOL, AUG and SLIDING_WINDOW.
+
         Args:
             cfg: checked config; its data sets must be registered.
 
         Raises:
-            InputError: `MODEL.WEIGHTS` is empty, missing, or of another model.
+            InputError: `MODEL.WEIGHTS` is empty, missing, or of another model, or
+                `build_test_model` refuses.
         """
         if not cfg.MODEL.WEIGHTS:
             raise InputError(
@@ -87,8 +92,8 @@ class Parser:
             )
         model = build_model(cfg)
         load_model_weights(model, cfg.MODEL.WEIGHTS)
-        model.eval()
-        return cls(model, TestMapper(cfg), MetadataCatalog.get(cfg.DATASETS.TEST[0]))
+        test_model = build_test_model(cfg, model).eval()
+        return cls(test_model, TestMapper(cfg), MetadataCatalog.get(cfg.DATASETS.TEST[0]))
 
     def __call__(self, image: ByteArray) -> Parsing:
         """Parse one image.
@@ -107,6 +112,5 @@ class Parser:
                 f"an image must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}"
             )
         with torch.inference_mode():
-            logits = self._model([self._mapper.from_array(image)])[0]["sem_seg"]
-            labels = logits.argmax(dim=0).to(device="cpu", dtype=torch.uint8).numpy()
+            labels = predicted_labels(self._model([self._mapper.from_array(image)])[0])
         return Parsing(labels, self.classes, self.palette)

@@ -23,9 +23,11 @@ from schnet.config import load_config
 from schnet.data.catalog import (
     class_frequencies,
     load_registered,
+    register_custom,
     register_datasets,
     require_registered,
 )
+from schnet.data.custom import CustomPaths, require_mirror_pairs
 from schnet.data.files import atomic_path
 from schnet.errors import InputError
 from schnet.logs import start_logging
@@ -71,9 +73,11 @@ def load_model_config(config_files: Sequence[PathLike], opts: Sequence[str] = ()
     _resolve_device(cfg)
     cfg.freeze()
     register_datasets()
+    _register_custom(cfg)
     _check_registered(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         _check_classes(cfg, name)
+    _check_mirroring(cfg)
     return cfg
 
 
@@ -218,6 +222,35 @@ def _check_classes(cfg: CfgNode, name: str) -> None:
                 f"label {label} is {theirs!r} in the data set {name} and {ours!r} in "
                 f"{cfg.DATASETS.TRAIN[0]}: name data sets of one label list in DATASETS"
             )
+
+
+def _register_custom(cfg: CfgNode) -> None:
+    """Register the user's own data set, where the config describes one."""
+    own = cfg.DATASETS.CUSTOM
+    if own.CLASSES:
+        register_custom(
+            CustomPaths(
+                own.CLASSES,
+                own.NAME,
+                own.IMAGES,
+                own.LABELS,
+                own.VAL_IMAGES,
+                own.VAL_LABELS,
+                own.VAL_SHARE,
+            )
+        )
+
+
+def _check_mirroring(cfg: CfgNode) -> None:
+    """Where photos are mirrored, labels of sides must change places."""
+    mirrored = list(cfg.DATASETS.TRAIN) if cfg.INPUT.FLIP_PROB > 0 else []
+    if cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP:
+        mirrored += cfg.DATASETS.TEST
+    for name in mirrored:
+        metadata = MetadataCatalog.get(name)
+        require_mirror_pairs(
+            metadata.stuff_classes, metadata.mirror_pairs, metadata.get("labels_from", name)
+        )
 
 
 def _decide_resume(output_dir: str, resume: Resume) -> bool:

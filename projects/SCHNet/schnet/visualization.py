@@ -37,12 +37,12 @@ class SheetRow:
     Attributes:
         photo: (H, W, 3) uint8 RGB.
         truth: (H, W) uint8 labels, or None where they are not known.
-        prediction: (H, W) uint8 labels.
+        prediction: (H, W) uint8 labels, or None where there is none.
     """
 
     photo: ByteArray
     truth: ByteArray | None
-    prediction: ByteArray
+    prediction: ByteArray | None
 
 
 def colorize(labels: ByteArray, palette: Palette, ignore_label: int = 255) -> ByteArray:
@@ -146,8 +146,9 @@ def contact_sheet(
 ) -> ByteArray:
     """Draw photo, truth and prediction of several images in rows, beside a legend.
 
-    Every picture is fitted into one cell size, its aspect kept. The truth column is left out where
-    no row has a truth; where only some have none, their cell says so.
+    Every picture is fitted into one cell size, its aspect kept. A column of label maps is left out
+    where no row has one; where only some have none, their cell says so. Without any prediction the
+    truth is drawn over the photo too, to see whether the two are aligned.
 
     Args:
         rows: at least one, of any sizes.
@@ -164,8 +165,13 @@ def contact_sheet(
     """
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
-    with_truth = any(row.truth is not None for row in rows)
-    headers = ["photo", "truth", "prediction"] if with_truth else ["photo", "prediction"]
+    headers = ["photo"]
+    if any(row.truth is not None for row in rows):
+        headers.append("truth")
+    if any(row.prediction is not None for row in rows):
+        headers.append("prediction")
+    elif headers[-1] == "truth":
+        headers.append("truth over photo")
     ignored = any(row.truth is not None and (row.truth == ignore_label).any() for row in rows)
     key = legend(class_names, palette, title="legend", show_ignored=ignored)
     aspect = float(np.median([row.photo.shape[1] / row.photo.shape[0] for row in rows]))
@@ -179,10 +185,15 @@ def contact_sheet(
     _paste(sheet, key, MARGIN, legend_left)
     for number, row in enumerate(rows):
         y = top + number * (cell[0] + GAP)
-        for column, picture in enumerate(_row_cells(row, cell, palette, with_truth, ignore_label)):
+        for column, picture in enumerate(_row_cells(row, cell, palette, headers, ignore_label)):
             _paste(sheet, picture, y, MARGIN + column * (cell[1] + GAP))
     centers = [MARGIN + column * (cell[1] + GAP) + cell[1] // 2 for column in range(len(headers))]
     return _with_headers(sheet, headers, centers)
+
+
+def evenly_spaced(total: int, wanted: int) -> list[int]:
+    """Choose `wanted` different indices of 0..total-1, the ends included; all where too few."""
+    return np.linspace(0, total - 1, min(total, wanted)).round().astype(int).tolist()
 
 
 def save_png(path: str | os.PathLike[str], image: ByteArray) -> None:
@@ -192,18 +203,27 @@ def save_png(path: str | os.PathLike[str], image: ByteArray) -> None:
 
 
 def _row_cells(
-    row: SheetRow, cell: tuple[int, int], palette: Palette, with_truth: bool, ignore_label: int
+    row: SheetRow,
+    cell: tuple[int, int],
+    palette: Palette,
+    headers: Sequence[str],
+    ignore_label: int,
 ) -> list[ByteArray]:
-    """Make the pictures of one row, each of size `cell` (height, width)."""
+    """Make the pictures of one row, each of size `cell` (height, width), one a header."""
+    photo = _fit(row.photo, cell)
 
-    def draw(labels: ByteArray) -> ByteArray:
+    def draw(labels: ByteArray | None, header: str) -> ByteArray:
+        if labels is None:
+            return _note(f"no {header.split()[0]}", cell)
         # Fitted before it is coloured: no mixed colours, and the same hatch in every cell.
-        return _letterbox(colorize(_fit(labels, cell), palette, ignore_label), cell)
+        fitted = _fit(labels, cell)
+        if header == "truth over photo":
+            return _letterbox(overlay(photo, fitted, palette, ignore_label=ignore_label), cell)
+        return _letterbox(colorize(fitted, palette, ignore_label), cell)
 
-    cells = [_letterbox(_fit(row.photo, cell), cell)]
-    if with_truth:
-        cells.append(_note("no truth", cell) if row.truth is None else draw(row.truth))
-    return [*cells, draw(row.prediction)]
+    maps = [row.prediction if header == "prediction" else row.truth for header in headers[1:]]
+    drawn = [draw(labels, header) for labels, header in zip(maps, headers[1:], strict=True)]
+    return [_letterbox(photo, cell), *drawn]
 
 
 def _fit(picture: ByteArray, cell: tuple[int, int]) -> ByteArray:

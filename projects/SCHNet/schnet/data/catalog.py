@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from schnet.data.custom import CustomPaths, load_custom, open_custom
 from schnet.data.index import DatasetIndex, read_index
-from schnet.data.specs import SPECS, DatasetSpec, SplitLayout
+from schnet.data.specs import SPECS, SPLITS, DatasetSpec, SplitLayout
 from schnet.errors import InputError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "index_path",
     "load_registered",
     "load_split",
+    "register_custom",
     "register_datasets",
     "require_registered",
 ]
@@ -44,17 +46,39 @@ def register_datasets(root: str | None = None) -> None:
         root = os.environ.get("DETECTRON2_DATASETS") or "datasets"
     for spec in SPECS.values():
         for split in spec.splits:
-            _register(spec, split, root)
+            _register_published(spec, split, root)
 
 
-def _register(spec: DatasetSpec, split: str, root: str) -> None:
+def register_custom(paths: CustomPaths) -> None:
+    """Register `<name>_train` and `<name>_val` of a data set of one's own with Detectron2.
+
+    Its `classes.yaml` is read; no photo is touched. May be called again: the last call counts.
+
+    Raises:
+        InputError: the `classes.yaml` is missing or wrong, or the name is a published data set's.
+    """
+    data = open_custom(paths)
+    for split in SPLITS:
+        name = f"{paths.name}_{split}"
+        load = partial(load_custom, data, split)
+        _register(data.spec, name, load, data.index_path(split), str(data.classes_file))
+
+
+def _register_published(spec: DatasetSpec, split: str, root: str) -> None:
     name = f"{spec.name}_{split}"
+    load = partial(load_split, spec, split, root)
+    _register(spec, name, load, index_path(spec, split, root), f"the data set {spec.name}")
+
+
+def _register(
+    spec: DatasetSpec, name: str, load: Callable[[], list[DatasetDict]], index: Path, origin: str
+) -> None:
     # Both catalogs refuse a second entry or another value under a name that they know.
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
     if name in MetadataCatalog.list():
         MetadataCatalog.remove(name)
-    DatasetCatalog.register(name, partial(load_split, spec, split, root))
+    DatasetCatalog.register(name, load)
     MetadataCatalog.get(name).set(
         stuff_classes=list(spec.classes),
         stuff_colors=[list(color) for color in spec.palette],
@@ -63,7 +87,8 @@ def _register(spec: DatasetSpec, split: str, root: str) -> None:
         prompts=[list(phrases) for phrases in spec.prompts],
         evaluator_type="parsing",
         spec_name=spec.name,
-        index_file=str(index_path(spec, split, root)),
+        index_file=str(index),
+        labels_from=origin,
     )
 
 
@@ -79,8 +104,18 @@ def require_registered(name: str) -> None:
         InputError: names it and the registered parsing data sets.
     """
     if name not in DatasetCatalog.list():
-        known = [f"{spec.name}_{split}" for spec in SPECS.values() for split in spec.splits]
-        raise InputError(f"there is no data set {name!r}: take one of {', '.join(known)}")
+        known = [other for other in DatasetCatalog.list() if _is_parsing(other)]
+        raise InputError(
+            f"there is no data set {name!r}: take one of {', '.join(known)}, or describe your own "
+            "in DATASETS.CUSTOM"
+        )
+
+
+def _is_parsing(name: str) -> bool:
+    # Asking for metadata that is not there would make it.
+    if name not in MetadataCatalog.list():
+        return False
+    return MetadataCatalog.get(name).get("evaluator_type") == "parsing"
 
 
 def load_registered(names: Sequence[str]) -> list[DatasetDict]:
@@ -149,6 +184,8 @@ def load_split(spec: DatasetSpec, split: str, root: str | os.PathLike[str]) -> l
     path = index_path(spec, split, root)
     if path.exists():
         dicts = _from_index(spec, path)
+    elif spec.index_only:
+        raise InputError(f"the data set {spec.name} has no index {path}: {spec.remedy}")
     else:
         dicts = _from_tree(spec, folder, spec.layout[split], path)
     if not dicts:
@@ -191,28 +228,23 @@ def _from_tree(
     spec: DatasetSpec, folder: Path, layout: SplitLayout, index: Path
 ) -> list[DatasetDict]:
     images = _require_folder(spec, folder, layout.image_dirs, index)
-    labels = _require_folder(spec, folder, layout.label_dirs, index)
-    image_names = _names_by_id(images, IMAGE_ENDINGS)
-    label_names = _names_by_id(labels, LABEL_ENDINGS)
+    sources = [("image", "file_name", images, _names_by_id(images, IMAGE_ENDINGS))]
+    if layout.label_dirs:
+        labels = _require_folder(spec, folder, layout.label_dirs, index)
+        names = _names_by_id(labels, LABEL_ENDINGS)
+        sources.append(("label map", "sem_seg_file_name", labels, names))
     ids = _read_ids(spec, folder, layout, index)
     dicts = []
-    for image_id in sorted(image_names) if ids is None else ids:
-        for names, place, kind in (
-            (image_names, images, "image"),
-            (label_names, labels, "label map"),
-        ):
+    for image_id in sorted(sources[0][3]) if ids is None else ids:
+        entry: DatasetDict = {"image_id": image_id}
+        for kind, key, place, names in sources:
             if image_id not in names:
                 raise InputError(
                     f"the {kind} of {spec.name} image {image_id!r} is not in {place}: put it "
                     "there or take the id out of the split"
                 )
-        dicts.append(
-            {
-                "file_name": str(images / image_names[image_id]),
-                "sem_seg_file_name": str(labels / label_names[image_id]),
-                "image_id": image_id,
-            }
-        )
+            entry[key] = str(place / names[image_id])
+        dicts.append(entry)
     return dicts
 
 
@@ -230,12 +262,18 @@ def _require_folder(
 
 def _names_by_id(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
     """Map file names without their ending to file names, in one pass over a folder."""
-    names = {}
+    names: dict[str, str] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, ending = os.path.splitext(entry.name)
-            if ending.lower() in endings and not stem.startswith("."):
-                names[stem] = entry.name
+            if ending.lower() not in endings or stem.startswith("."):
+                continue
+            if stem in names:
+                raise InputError(
+                    f"{folder} holds {names[stem]} and {entry.name}, which have one name but for "
+                    "the ending, so that their labels cannot be told apart: remove one"
+                )
+            names[stem] = entry.name
     return names
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from schnet.data.catalog import load_registered
 from schnet.data.mapper import TestMapper, TrainMapper
+from schnet.data.view_sizes import Size
 from schnet.errors import InputError
 
 DatasetDict = dict[str, Any]
@@ -188,12 +189,14 @@ def build_test_loader(cfg: CfgNode, name: str) -> CheckedLoader:
     """Build the loader of this process's share of a test set; every image comes once.
 
     Args:
-        cfg: TEST.BATCH_SIZE, DATALOADER.NUM_WORKERS and INPUT count.
+        cfg: TEST, DATALOADER.NUM_WORKERS and INPUT count.
         name: a registered data set.
 
     Returns:
-        Lists of at most TEST.BATCH_SIZE dicts, as `TestMapper` makes them, in the data set's
-        order; the processes' shares follow each other and differ by at most one image.
+        Lists of dicts, as `TestMapper` makes them. A list holds at most TEST.BATCH_SIZE images of
+        one size, as the model sees them, where the index has the sizes; the last list of a size
+        is shorter. With sliding windows it holds one image, whose windows make up the model's
+        batches. The processes' shares follow each other and differ by at most one image.
 
     Raises:
         InputError: the data set is unknown, missing or empty.
@@ -201,14 +204,53 @@ def build_test_loader(cfg: CfgNode, name: str) -> CheckedLoader:
     dicts = load_registered([name])
     rank, world_size = comm.get_rank(), comm.get_world_size()
     share = range(len(dicts) * rank // world_size, len(dicts) * (rank + 1) // world_size)
+    mapper = TestMapper(cfg)
+    # Letterboxed images all have the box's size.
+    letterboxed = cfg.TEST.PROTOCOL == "warp_labels"
+    sizes = [None if letterboxed else _seen_size(dicts[index], mapper) for index in share]
+    batch_size = 1 if cfg.TEST.SLIDING_WINDOW.ENABLED else cfg.TEST.BATCH_SIZE
     return _build(
-        MappedImages(dicts, TestMapper(cfg)),
-        BatchSampler(share, cfg.TEST.BATCH_SIZE, drop_last=False),
+        MappedImages(dicts, mapper),
+        equal_size_batches(share, sizes, batch_size),
         cfg.DATALOADER.NUM_WORKERS,
     )
 
 
-def _build(dataset: Dataset[Any], batches: BatchSampler, num_workers: int) -> CheckedLoader:
+def equal_size_batches(
+    indices: Sequence[int], sizes: Sequence[Size | None], batch_size: int
+) -> list[list[int]]:
+    """Divide images into batches of one size.
+
+    Args:
+        indices: the images.
+        sizes: the size of each; None where it is not known, which counts as a size of its own.
+        batch_size: >= 1.
+
+    Returns:
+        Lists of indices that hold every image once, each at most `batch_size` long and, but for
+        the last of a size, as long; sizes in the order of their first images, images of a size in
+        the order given.
+    """
+    groups: dict[Size | None, list[int]] = {}
+    for index, size in zip(indices, sizes, strict=True):
+        groups.setdefault(size, []).append(index)
+    return [
+        group[start : start + batch_size]
+        for group in groups.values()
+        for start in range(0, len(group), batch_size)
+    ]
+
+
+def _seen_size(dataset_dict: DatasetDict, mapper: TestMapper) -> Size | None:
+    """Give the size that an image is mapped to; None where its own is not in the index."""
+    if "height" not in dataset_dict or "width" not in dataset_dict:
+        return None
+    return mapper.sizes.view_size((dataset_dict["height"], dataset_dict["width"]))
+
+
+def _build(
+    dataset: Dataset[Any], batches: BatchSampler | list[list[int]], num_workers: int
+) -> CheckedLoader:
     loader = DataLoader(
         dataset,
         batch_sampler=batches,

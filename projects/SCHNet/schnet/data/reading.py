@@ -1,24 +1,20 @@
-"""Reading photos and label maps, writing label maps; every bad file is named.
+"""Reading photos; every bad file is named.
 
 JPEGs are decoded by OpenCV, which is the fastest and can decode at a reduced scale; everything
-OpenCV would get wrong (palette PNGs as indices, CMYK, 16 bit, damaged tails) goes through Pillow.
+OpenCV would get wrong (CMYK, 16 bit, damaged tails) goes through Pillow.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from schnet.data.files import atomic_path
-from schnet.data.labels import IGNORE_LABEL
 from schnet.errors import InputError
 
 UInt8Array = NDArray[np.uint8]
@@ -39,7 +35,8 @@ _SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
 _JPEG_END = b"\xff\xd9"
 # Some cameras and tools append a few bytes after a JPEG's end mark.
 _JPEG_TAIL = 1024
-_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no images, or damaged."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ class EncodedImage:
         flags = _DECODE_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
         pixels = cv2.imdecode(np.frombuffer(self.data, np.uint8), flags)
         if pixels is None:
-            raise InputError(_unreadable("image", self.path, "its JPEG data are damaged"))
+            raise InputError(unreadable("image", self.path, "its JPEG data are damaged"))
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # type: ignore[return-value]
 
 
@@ -114,15 +111,27 @@ def open_image(path: PathLike) -> EncodedImage:
     Raises:
         InputError: the file is missing or no image.
     """
-    data = _read_bytes(path, "image")
+    return parse_image(read_bytes(path, "image"), path)
+
+
+def parse_image(data: bytes, path: PathLike) -> EncodedImage:
+    """Read the header of an image file's bytes.
+
+    Args:
+        data: the whole file.
+        path: where it comes from, for messages.
+
+    Raises:
+        InputError: it is no image.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
             mode = image.mode
             plain_jpeg = image.format in ("JPEG", "MPO") and mode in ("RGB", "L")
             orientation = _orientation(image)
-    except _PILLOW_ERRORS as error:
-        raise InputError(_unreadable("image", path, error)) from None
+    except PILLOW_ERRORS as error:
+        raise InputError(unreadable("image", path, error)) from None
     # OpenCV 4 fills what a cut-off JPEG lacks with grey and says nothing; Pillow refuses it.
     whole = data.rfind(_JPEG_END, max(0, len(data) - _JPEG_TAIL)) >= 0
     return EncodedImage(
@@ -155,113 +164,6 @@ def read_image(path: PathLike, *, apply_exif: bool = False) -> UInt8Array:
     return _decode_with_pillow(encoded, apply_exif=True) if apply_exif else encoded.decode()
 
 
-def read_label(
-    path: PathLike, num_classes: int, ignore_label: int = IGNORE_LABEL, check: bool = True
-) -> UInt8Array:
-    """Read a label map: palette and grey images as their indices, colour images' first channel.
-
-    Args:
-        path: usually a PNG.
-        num_classes: K; labels are 0..K-1.
-        ignore_label: the one value allowed besides.
-        check: refuse other values.
-
-    Returns:
-        uint8 (H, W), contiguous.
-
-    Raises:
-        InputError: the file is missing, no image or damaged, or (where `check`) holds a value
-            outside the range; the file and the value are named.
-    """
-    data = _read_bytes(path, "label map")
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            values = np.asarray(image)
-    except _PILLOW_ERRORS as error:
-        raise InputError(_unreadable("label map", path, error)) from None
-    if values.ndim == 3:
-        values = values[:, :, 0]
-    labels = _as_uint8_labels(values, path)
-    if check:
-        check_label_range(labels, path, num_classes, ignore_label)
-    return np.ascontiguousarray(labels)
-
-
-def read_label_size(path: PathLike) -> tuple[int, int]:
-    """Read a label map's height and width from its header.
-
-    Raises:
-        InputError: the file is missing or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except _PILLOW_ERRORS as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(_unreadable("label map", path, reason)) from None
-
-
-def check_label_range(
-    labels: UInt8Array, path: PathLike, num_classes: int, ignore_label: int = IGNORE_LABEL
-) -> None:
-    """Refuse label values that no class has.
-
-    Raises:
-        InputError: names the file, the smallest such value and the allowed range.
-    """
-    if labels.size == 0 or labels.max() < num_classes:
-        return
-    wrong = labels[(labels >= num_classes) & (labels != ignore_label)]
-    if wrong.size:
-        raise InputError(
-            f"the label map {os.fspath(path)} holds the value {wrong.min()}, but labels must be "
-            f"0..{num_classes - 1} or {ignore_label} (ignored): correct the file or take the "
-            "config of its data set"
-        )
-
-
-def check_same_size(
-    image_size: tuple[int, int],
-    label: UInt8Array,
-    image_path: PathLike,
-    label_path: PathLike,
-) -> None:
-    """Refuse a label map that does not fit its image.
-
-    Args:
-        image_size: the image's height and width in pixels.
-        label: (H, W).
-        image_path: named in the message.
-        label_path: named in the message.
-
-    Raises:
-        InputError: names both files with their sizes.
-    """
-    height, width = label.shape
-    if (height, width) != tuple(image_size):
-        raise InputError(
-            f"the image {os.fspath(image_path)} is {image_size[1]}x{image_size[0]} pixels (width "
-            f"x height) but its label map {os.fspath(label_path)} is {width}x{height}: both must "
-            "have one size"
-        )
-
-
-def write_label_png(path: PathLike, labels: UInt8Array, palette: Sequence[Sequence[int]]) -> None:
-    """Write a label map as a palette PNG, atomically.
-
-    Args:
-        path: the PNG to write; its folder is made where it is missing.
-        labels: uint8 (H, W); the values are stored as they are.
-        palette: (red, green, blue) in 0..255 for the values 0, 1, ...; other values are shown in
-            white.
-    """
-    flat = [channel for color in palette for channel in color]
-    image = Image.fromarray(np.ascontiguousarray(labels))
-    image.putpalette(flat + [255] * (768 - len(flat)))
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
-
-
 def _decode_with_pillow(encoded: EncodedImage, *, apply_exif: bool) -> UInt8Array:
     try:
         with Image.open(io.BytesIO(encoded.data)) as image:
@@ -271,35 +173,37 @@ def _decode_with_pillow(encoded: EncodedImage, *, apply_exif: bool) -> UInt8Arra
                 grey = (np.asarray(turned).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
             return np.array(turned.convert("RGB"))
-    except _PILLOW_ERRORS as error:
-        raise InputError(_unreadable("image", encoded.path, error)) from None
+    except PILLOW_ERRORS as error:
+        raise InputError(unreadable("image", encoded.path, error)) from None
 
 
-def _as_uint8_labels(values: NDArray[Any], path: PathLike) -> UInt8Array:
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype.kind not in "biu" or values.ndim != 2:
-        raise InputError(
-            f"the label map {os.fspath(path)} holds {values.dtype} values: write it as an 8-bit "
-            "PNG of label indices"
-        )
-    if values.size and not 0 <= values.min() <= values.max() <= 255:
-        worst = values.max() if values.max() > 255 else values.min()
-        raise InputError(
-            f"the label map {os.fspath(path)} holds the value {worst}: labels must be 0..255"
-        )
-    return values.astype(np.uint8)
+def read_bytes(path: PathLike, kind: str) -> bytes:
+    """Read a file whole.
 
+    Args:
+        path: the file.
+        kind: what it is, for messages: `image`, `label map`.
 
-def _read_bytes(path: PathLike, kind: str) -> bytes:
+    Raises:
+        InputError: it is missing or cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise InputError(_unreadable(kind, path, error.strerror or error)) from None
+        raise InputError(unreadable(kind, path, error.strerror or error)) from None
 
 
-def _unreadable(kind: str, path: PathLike, reason: object) -> str:
+def unreadable(kind: str, path: PathLike, reason: object) -> str:
+    """Word that a file cannot be read.
+
+    Args:
+        kind: what it is: `image`, `label map`.
+        path: where it is.
+        reason: an error, or words.
+    """
+    if isinstance(reason, UnidentifiedImageError):
+        reason = "it is no image"  # Pillow names the bytes' address in memory
     return (
         f"the {kind} {os.fspath(path)} cannot be read ({reason}): replace the file or take it out "
         "of the data set"

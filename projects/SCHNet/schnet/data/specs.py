@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from schnet.data.labels import (
     ATR_LABELS,
@@ -20,17 +20,18 @@ from schnet.data.labels import (
 )
 
 SPLITS = ("train", "val")
+TEST_SPLIT = "test"
 
 
 @dataclass(frozen=True)
 class SplitLayout:
     """Where one split's files may lie, each a list of candidates below the data set's folder.
 
-    The first candidate that exists is taken.
+    The first candidate that exists is taken; the last is the path without any nesting.
 
     Attributes:
-        image_dirs: folders of the photos.
-        label_dirs: folders of the index PNGs.
+        image_dirs: folders of the photos; none where only an index tells what belongs together.
+        label_dirs: folders of the index PNGs; none where the labels are not published.
         id_lists: text files with one image id (file name without ending) a line.
         shared: the split shares its folders with the other one, so that only an id list can tell
             them apart and 'all images' would train on the validation set.
@@ -56,6 +57,7 @@ class DatasetSpec:
         layout: where each split's files lie.
         remedy: what to do when the files are not there, as the end of a sentence.
         ignore_label: label value that no class has and no metric counts.
+        official_counts: number of images of each split, as published.
     """
 
     name: str
@@ -67,11 +69,17 @@ class DatasetSpec:
     layout: dict[str, SplitLayout]
     remedy: str
     ignore_label: int = IGNORE_LABEL
+    official_counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, training first."""
         return tuple(self.layout)
+
+    @property
+    def index_only(self) -> bool:
+        """Whether the data set is never read from folders, but by its script's indexes alone."""
+        return not any(layout.image_dirs for layout in self.layout.values())
 
 
 def _nested(prefixes: Sequence[str], path: str) -> tuple[str, ...]:
@@ -88,6 +96,7 @@ def _lip_layout() -> dict[str, SplitLayout]:
     return {
         split: SplitLayout(
             image_dirs=_nested(photos, f"{split}_images"),
+            # Not `{split}_segmentations_reversed`: those are mirrored already.
             label_dirs=_nested(labels, f"{split}_segmentations"),
             id_lists=_nested((*photos, *labels), f"{split}_id.txt"),
         )
@@ -95,23 +104,34 @@ def _lip_layout() -> dict[str, SplitLayout]:
     }
 
 
+def _lip_test_layout() -> dict[str, SplitLayout]:
+    prefixes = ("Testing_images/Testing_images", "Testing_images")
+    images = _nested(prefixes, "testing_images")
+    return {TEST_SPLIT: SplitLayout(images, (), _nested(prefixes, "test_id.txt"))}
+
+
 def _cihp_layout() -> dict[str, SplitLayout]:
     archive = "instance-level_human_parsing"
     prefixes = (f"{archive}/{archive}", archive)
     layout = {}
-    for split, folder in (("train", "Training"), ("val", "Validation")):
+    folders = (("train", "Training"), ("val", "Validation"), (TEST_SPLIT, "Testing"))
+    for split, folder in folders:
         ids = f"{split}_id.txt"
+        labels = _nested(prefixes, f"{folder}/Category_ids")
         layout[split] = SplitLayout(
             image_dirs=_nested(prefixes, f"{folder}/Images"),
             # Not `Categories`: those are colours for people to look at.
-            label_dirs=_nested(prefixes, f"{folder}/Category_ids"),
+            label_dirs=() if split == TEST_SPLIT else labels,
             id_lists=(*_nested(prefixes, f"{folder}/{ids}"), *_nested(prefixes, ids)),
         )
     return layout
 
 
 def _shared_layout(
-    prefixes: Sequence[str], image_dir: str, label_dirs: tuple[str, ...]
+    prefixes: Sequence[str],
+    image_dir: str,
+    label_dirs: tuple[str, ...],
+    splits: Sequence[str] = SPLITS,
 ) -> dict[str, SplitLayout]:
     return {
         split: SplitLayout(
@@ -120,7 +140,7 @@ def _shared_layout(
             id_lists=_nested(prefixes, f"{split}_id.txt"),
             shared=True,
         )
-        for split in SPLITS
+        for split in splits
     }
 
 
@@ -129,7 +149,11 @@ def _phrases(classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _lip_like(
-    name: str, classes: tuple[str, ...], layout: dict[str, SplitLayout], remedy: str
+    name: str,
+    classes: tuple[str, ...],
+    layout: dict[str, SplitLayout],
+    remedy: str,
+    official_counts: Mapping[str, int],
 ) -> DatasetSpec:
     return DatasetSpec(
         name=name,
@@ -140,6 +164,7 @@ def _lip_like(
         prompts=_phrases(classes),
         layout=layout,
         remedy=remedy,
+        official_counts=official_counts,
     )
 
 
@@ -148,6 +173,7 @@ def _colored(
     labels: dict[str, Color],
     layout: dict[str, SplitLayout],
     remedy: str,
+    official_counts: Mapping[str, int],
     mirror_pairs: tuple[tuple[int, int], ...] = (),
 ) -> DatasetSpec:
     return DatasetSpec(
@@ -159,31 +185,49 @@ def _colored(
         prompts=_phrases(tuple(labels)),
         layout=layout,
         remedy=remedy,
+        official_counts=official_counts,
     )
 
 
-_UNPACK = "unpack the official download there, as datasets/README.md shows"
+_UNPACK = "run datasets/prepare_{}.py, or unpack the official download there"
 
 SPECS: dict[str, DatasetSpec] = {
     spec.name: spec
     for spec in (
-        _lip_like("lip", LIP_CLASSES, _lip_layout(), _UNPACK),
-        _lip_like("cihp", CIHP_CLASSES, _cihp_layout(), _UNPACK),
-        # PPP's and CCP's own annotations are .mat files: label maps come from our scripts only,
-        # because the PNGs that others hand out may have another label order.
+        _lip_like(
+            "lip",
+            LIP_CLASSES,
+            {**_lip_layout(), **_lip_test_layout()},
+            _UNPACK.format("lip"),
+            {"train": 30462, "val": 10000, TEST_SPLIT: 10000},
+        ),
+        _lip_like(
+            "cihp",
+            CIHP_CLASSES,
+            _cihp_layout(),
+            _UNPACK.format("cihp"),
+            {"train": 28280, "val": 5000, TEST_SPLIT: 5000},
+        ),
+        # Others' label maps lie in the same folders in another order: a tree would mislead.
         _colored(
             "ppp",
             PPP_LABELS,
-            _shared_layout(("VOCdevkit/VOC2010", "VOC2010"), "JPEGImages", ("labels",)),
-            "put its index PNGs and id lists there, as datasets/README.md shows",
+            {split: SplitLayout((), (), (f"{split}_id.txt",), shared=True) for split in SPLITS},
+            "run datasets/prepare_pascal_person_part.py",
+            {"train": 1716, "val": 1817},
         ),
         _colored(
             "atr",
             ATR_LABELS,
             _shared_layout(
-                ("humanparsing",), "JPEGImages", _nested(("humanparsing",), "SegmentationClassAug")
+                ("humanparsing",),
+                "JPEGImages",
+                _nested(("humanparsing",), "SegmentationClassAug"),
+                (*SPLITS, TEST_SPLIT),
             ),
-            f"{_UNPACK}, with its id lists",
+            f"{_UNPACK.format('atr')} with its id lists",
+            # The usual numbers; the 17 706 images come without lists.
+            {"train": 16000, "val": 700, TEST_SPLIT: 1006},
             ATR_MIRROR_PAIRS,
         ),
         _colored(
@@ -191,8 +235,10 @@ SPECS: dict[str, DatasetSpec] = {
             CCP_LABELS,
             _shared_layout((), "photos", ("labels",)),
             "run datasets/prepare_ccp.py",
+            # 1004 images with pixel labels; the split is ours.
+            {"train": 803, "val": 201},
         ),
-        _lip_like("dolls", LIP_CLASSES, _lip_layout(), "run datasets/make_paper_dolls.py"),
+        _lip_like("dolls", LIP_CLASSES, _lip_layout(), "run datasets/make_paper_dolls.py", {}),
     )
 }
 """Every data set that `register_datasets` knows, by name."""

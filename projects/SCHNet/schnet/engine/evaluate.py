@@ -14,7 +14,7 @@ from schnet.setup import EVALUATION_FOLDER
 
 
 def evaluate_weights(cfg: CfgNode) -> Results:
-    """Evaluate MODEL.WEIGHTS on every data set of DATASETS.TEST.
+    """Evaluate MODEL.WEIGHTS on every data set of DATASETS.TEST, as TEST says.
 
     Args:
         cfg: config with existing MODEL.WEIGHTS.
@@ -30,4 +30,4 @@ def evaluate_weights(cfg: CfgNode) -> Results:
     load_model_weights(model, cfg.MODEL.WEIGHTS)
     folder = Path(cfg.OUTPUT_DIR) / EVALUATION_FOLDER
     evaluators = [build_evaluator(cfg, name, folder / name) for name in cfg.DATASETS.TEST]
-    return dict(ParsingTrainer.test(cfg, model, evaluators))
+    return ParsingTrainer.test(cfg, model, evaluators)

@@ -6,13 +6,14 @@ import logging
 import os
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
 from detectron2.engine.train_loop import HookBase, TrainerBase
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import (
@@ -33,6 +34,7 @@ from schnet.engine.step import StepTrainer
 from schnet.engine.summary import parameter_table
 from schnet.errors import InputError, storage_error
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
+from schnet.evaluation.test_time import build_test_model
 
 logger = logging.getLogger(__name__)
 
@@ -177,8 +179,34 @@ class ParsingTrainer(DefaultTrainer):
         return [h for h in self._hooks if isinstance(h, EvaluationHook | BestCheckpointHook)]
 
     def _evaluate(self) -> Results:
-        """Evaluate the model itself: the wrapper's forward belongs to training."""
-        return dict(self.test(self.cfg, self.checkpointer.model))
+        """Evaluate the model itself: DDP's forward belongs to training."""
+        return self.test(self.cfg, self.checkpointer.model)
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: Sequence[DatasetEvaluator] | None = None,
+    ) -> Results:
+        """Evaluate a model as TEST says: protocol, test-time augmentation, windows.
+
+        The one place where a model is wrapped for evaluation, the periodic ones of a training
+        included: there, too, each scale and mirroring costs another pass over the test set.
+
+        Args:
+            cfg: DATASETS.TEST, TEST and INPUT count.
+            model: the model itself, in any mode; it is in that mode again afterwards.
+            evaluators: one a test set; None builds them.
+
+        Returns:
+            The results, by task and metric; by data set first where there are several. Empty on
+            other processes than the main one.
+
+        Raises:
+            InputError: a file of a data set cannot be used, or the data sets' mirror pairs.
+        """
+        return dict(super().test(cfg, build_test_model(cfg, model), evaluators))
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:

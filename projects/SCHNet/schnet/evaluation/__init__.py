@@ -1,1 +1,1 @@
-"""How good a parsing is: confusion matrix, metrics, and the evaluator that streams a split."""
+"""How predictions are made at test time, and how good they are: metrics and the evaluator."""

@@ -8,16 +8,25 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from schnet.errors import InputError
+
 # Pixels that are worked on at once: their best value so far and mask stay in a CPU's cache.
 _BLOCK = 1 << 18
 
 
-class NaNScoreError(ValueError):
+class NaNScoreError(InputError):
     """A score is not a number, so that no label is the most likely one."""
 
-    def __init__(self) -> None:
-        """Word it."""
-        super().__init__("a score is NaN")
+    def __init__(self, image: str = "an image") -> None:
+        """Word it.
+
+        Args:
+            image: what was predicted, where it is known.
+        """
+        super().__init__(
+            f"the model's prediction of {image} is not a number (NaN): take the weights of an "
+            "earlier checkpoint, or train with a lower SOLVER.BASE_LR"
+        )
 
 
 def predicted_labels(output: Mapping[str, torch.Tensor]) -> npt.NDArray[np.uint8]:

@@ -16,11 +16,12 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from schnet.data.reading import UInt8Array, read_label
+from schnet.data.label_maps import read_label
 from schnet.errors import InputError
 from schnet.evaluation.boundary import DEFAULT_TOLERANCE
 from schnet.evaluation.confusion import Counts
 from schnet.evaluation.counts import ParsingCounts
+from schnet.evaluation.instance_files import read_predicted_labels
 
 ENDING = ".png"
 # Pairs handed to a process at once: enough to make the handing over cheap, few enough for a
@@ -167,7 +168,7 @@ def _count_chunk(pairs: Sequence[FolderPair], settings: CountSettings) -> Counts
     counts = _new_counts(settings)
     for pair in pairs:
         truth = read_label(pair.truth, settings.num_classes, settings.ignore_label)
-        prediction = _read_prediction(pair.prediction, settings.num_classes)
+        prediction = read_predicted_labels(pair.prediction, settings.num_classes)
         if prediction.shape != truth.shape:
             (height, width), (true_height, true_width) = prediction.shape, truth.shape
             raise InputError(
@@ -177,17 +178,6 @@ def _count_chunk(pairs: Sequence[FolderPair], settings: CountSettings) -> Counts
             )
         counts.update(truth, prediction)
     return counts.as_vector()
-
-
-def _read_prediction(path: Path, num_classes: int) -> UInt8Array:
-    labels = read_label(path, num_classes, check=False)
-    if labels.size and labels.max() >= num_classes:
-        raise InputError(
-            f"the prediction {path} holds the value {labels.max()}, but every pixel must have a "
-            f"label in 0..{num_classes - 1}: write label indices, not colours, and give the data "
-            "set that they belong to"
-        )
-    return labels
 
 
 def _init_worker() -> None:

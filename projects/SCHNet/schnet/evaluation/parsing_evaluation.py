@@ -18,7 +18,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from schnet.data.catalog import load_registered
-from schnet.data.reading import check_same_size, read_label
+from schnet.data.label_maps import check_same_size, read_label
 from schnet.errors import InputError
 from schnet.evaluation.argmax import NaNScoreError, predicted_labels
 from schnet.evaluation.boundary import DEFAULT_TOLERANCE
@@ -27,6 +27,7 @@ from schnet.evaluation.predictions import ARCHIVE_FOLDERS, PredictionFiles
 from schnet.evaluation.protocol import PROTOCOLS
 from schnet.evaluation.reduction import sum_over_processes
 from schnet.evaluation.report import EvaluationReport, refuse_foreign_files
+from schnet.evaluation.test_time import describe_protocol
 
 logger = logging.getLogger(__name__)
 
@@ -108,11 +109,7 @@ class ParsingEvaluator(DatasetEvaluator):
             try:
                 labels = predicted_labels(output)
             except NaNScoreError:
-                raise InputError(
-                    f"the model's prediction of {dataset_dict['file_name']} is not a number (NaN): "
-                    "take the weights of an earlier checkpoint, or train with a lower "
-                    "SOLVER.BASE_LR"
-                ) from None
+                raise NaNScoreError(dataset_dict["file_name"]) from None
             if self._predictions is not None:
                 self._predictions.write(dataset_dict["image_id"], labels)
             self.add_labels(dataset_dict, labels)
@@ -211,7 +208,7 @@ def build_evaluator(
     """Make the evaluator of a registered data set.
 
     Args:
-        cfg: config; its number of classes, TEST and OUTPUT_DIR are read.
+        cfg: config; its number of classes, `OUTPUT_DIR`, TEST and the test box are read.
         dataset_name: registered name.
         output_dir: folder of the report and the predictions; None takes
             `OUTPUT_DIR/inference/<dataset_name>`.
@@ -242,7 +239,7 @@ def build_evaluator(
         class_names=metadata.stuff_classes,
         ignore_label=metadata.ignore_label,
         output_dir=output_dir,
-        protocol=PROTOCOLS[cfg.TEST.PROTOCOL],
+        protocol=describe_protocol(cfg),
         boundary_tolerance=cfg.TEST.BOUNDARY_TOLERANCE,
         predictions=predictions,
     )

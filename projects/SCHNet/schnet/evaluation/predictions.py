@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schnet.data.files import atomic_path
-from schnet.data.reading import write_label_png
+from schnet.data.label_maps import write_label_png
 from schnet.errors import InputError
 
 PREDICTION_FOLDER = "predictions"

@@ -105,8 +105,8 @@ class SCHNet(nn.Module):
 
         Args:
             batched_inputs: one dict an image: `image` (3, H, W), RGB, 0..255; in training
-                `sem_seg` (H, W), int64; otherwise `height` and `width` of the result in pixels,
-                the image's own where they are missing.
+                `sem_seg` (H, W), of any integer type; otherwise `height` and `width` of the result
+                in pixels, the image's own where they are missing.
 
         Returns:
             In training the losses, fp32 scalars by name. Otherwise one dict an image, in order,
@@ -161,7 +161,7 @@ class SCHNet(nn.Module):
         total = sum(len(part) for part in parts)
         losses: dict[str, torch.Tensor] = {}
         for part in parts:
-            labels = torch.stack([entry["sem_seg"].to(self.device) for entry in part])
+            labels = torch.stack([entry["sem_seg"].to(self.device) for entry in part]).long()
             logits = self._full_resolution(self._stack(part))
             for name, value in self.sem_seg_head.loss(logits, labels).items():
                 losses[name] = losses.get(name, 0) + value * (len(part) / total)

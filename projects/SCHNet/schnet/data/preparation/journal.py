@@ -1,0 +1,125 @@
+"""What earlier runs of a preparation found, so that a run works only on what is new or changed.
+
+The journal is a JSON-lines file in the output folder: a line of settings, then a line a pair, added
+as the pairs are done. An interrupted run loses at most its last line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from schnet.data.files import atomic_path
+from schnet.data.index import IndexRecord
+from schnet.data.preparation.pairs import OutputFile, PairResult, PairStatus, PairTask
+from schnet.data.preparation.sources import SourceFile
+
+JOURNAL_FORMAT = "schnet-journal/1"
+
+
+class Journal:
+    """Results by pair; a context in which new ones are added.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Read what is there.
+
+        Args:
+            path: the file; it need not exist.
+            settings: plain data that the results depend on besides the files. Results of other
+                settings are forgotten.
+        """
+        self.path = path
+        self._header = {"format": JOURNAL_FORMAT, "settings": dict(settings)}
+        self._entries = _read(path, self._header)
+        self._file: IO[str] | None = None
+
+    def find(self, task: PairTask, target: Path) -> PairResult | None:
+        """Give a pair's earlier result, where neither its files nor its outputs have changed.
+
+        Args:
+            task: the pair as it is now.
+            target: the output folder.
+        """
+        entry = self._entries.get(task.image_id)
+        if entry is None or entry["task"] != _task_key(task):
+            return None
+        result = _parse_result(entry["result"])
+        if not all(output.is_intact(target) for output in result.outputs):
+            return None
+        return result
+
+    def __enter__(self) -> Journal:
+        """Rewrite the file without damaged lines, and open it for more."""
+        with atomic_path(self.path) as temporary:
+            lines = [self._header, *self._entries.values()]
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+        self._file = open(self.path, "a", encoding="utf-8", buffering=1)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+
+    def add(self, task: PairTask, result: PairResult) -> None:
+        """Note a pair's new result; within the context."""
+        assert self._file is not None, "a journal is written in its context"
+        content = dataclasses.asdict(result)
+        content["status"] = result.status.name
+        entry = {"id": task.image_id, "task": _task_key(task), "result": content}
+        self._file.write(json.dumps(entry) + "\n")
+
+
+def _task_key(task: PairTask) -> list[list[Any] | None]:
+    """Say which files a pair consists of, with what changes when they do."""
+    return [_file_key(task.image), _file_key(task.label)]
+
+
+def _file_key(file: SourceFile | None) -> list[Any] | None:
+    return None if file is None else [file.root, file.name, file.size, file.stamp]
+
+
+def _parse_result(content: Mapping[str, Any]) -> PairResult:
+    record = content["record"]
+    fields = {
+        **content,
+        "status": PairStatus[content["status"]],
+        "record": None if record is None else IndexRecord(**record),
+        "pixel_counts": tuple(content["pixel_counts"]),
+        "outputs": tuple(OutputFile(**output) for output in content["outputs"]),
+    }
+    return PairResult(**fields)
+
+
+def _read(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read the entries of a journal; none where it is of other settings or no journal."""
+    try:
+        first, *lines = path.read_text(encoding="utf-8").splitlines()
+        if json.loads(first) != json.loads(json.dumps(header)):
+            return {}
+    except (OSError, ValueError):
+        return {}
+    entries = {}
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            _parse_result(entry["result"])
+            entries[entry["id"]] = entry
+        except (ValueError, KeyError, TypeError):
+            # The line that an interrupted run was writing: its pair is done again.
+            continue
+    return entries

@@ -1,0 +1,168 @@
+"""Whole splits: which files pair up, what is done again, when it stops, what the index says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from data_helpers import patchwork, save_image
+from official_trees import SIZE, plant_damage, plant_traps, write_pair, zip_tree
+
+from schnet.data.index import read_index
+from schnet.data.preparation.pairs import PairStatus
+from schnet.data.preparation.sources import open_source
+from schnet.data.preparation.splits import (
+    PreparedSplit,
+    SplitFiles,
+    index_split,
+    pair_files,
+    parse_ids,
+    prepare_split,
+    problems,
+    refuse_too_many_problems,
+)
+from schnet.data.specs import SPECS
+from schnet.errors import InputError
+
+LIP = SPECS["lip"]
+
+
+def split_files(source: Path, ids: tuple[str, ...] | None = None) -> SplitFiles:
+    tree = open_source([source])
+    images, labels = tree.find_folder(["images"]), tree.find_folder(["labels"])
+    assert images is not None
+    return SplitFiles(images, labels, ids)
+
+
+def run(source: Path, target: Path, jobs: int = 1) -> PreparedSplit:
+    return prepare_split(LIP, "train", split_files(source), target, jobs=jobs)
+
+
+def statuses(prepared: PreparedSplit) -> dict[str, int]:
+    found = [result.status.name for result in prepared.results]
+    return {name: found.count(name) for name in sorted(set(found))}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder of seven sound pairs."""
+    plant_traps(tmp_path / "source" / "images", tmp_path / "source" / "labels")
+    return tmp_path / "source"
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("a\nb\n", ("a", "b")),
+        ("a.jpg\r\n\r\n  b.b.png \n", ("a", "b.b")),
+        ("/JPEGImages/2008_1.jpg\n2008_1\n", ("2008_1",)),
+        ("10.5\n", ("10.5",)),
+        ("", ()),
+    ],
+)
+def test_id_lists(text: str, ids: tuple[str, ...]) -> None:
+    assert parse_ids(text) == ids
+
+
+def test_pairs_follow_the_id_list(source: Path) -> None:
+    tasks = pair_files(split_files(source, ("turned", "nobody", "cmyk")))
+    assert [task.image_id for task in tasks] == ["turned", "nobody", "cmyk"]
+    assert tasks[1].image is None and tasks[1].label is None
+
+
+def test_one_name_with_two_endings_is_refused(source: Path) -> None:
+    save_image(source / "images" / "cmyk.PNG", patchwork(SIZE))
+    with pytest.raises(InputError, match=r"cmyk\.PNG and .*cmyk\.jpg have one name"):
+        pair_files(split_files(source))
+
+
+def test_second_run_checks_only_what_changed(source: Path, tmp_path: Path) -> None:
+    assert statuses(run(source, tmp_path / "out")) == {"CHECKED": 7}
+    assert statuses(run(source, tmp_path / "out")) == {"UNCHANGED": 7}
+    write_pair(source / "images", source / "labels", "new", seed=1)
+    save_image(source / "labels" / "cmyk.png", patchwork(SIZE))
+    again = run(source, tmp_path / "out")
+    assert statuses(again) == {"CHECKED": 2, "UNCHANGED": 6}
+    fresh = run(source, tmp_path / "other")
+    assert [r.record for r in again.results] == [r.record for r in fresh.results]
+    assert [r.pixel_counts for r in again.results] == [r.pixel_counts for r in fresh.results]
+
+
+def test_faults_are_told_again_and_gone_when_mended(source: Path, tmp_path: Path) -> None:
+    told = plant_damage(source / "images", source / "labels")
+    first = problems(run(source, tmp_path / "out").results)
+    assert len(first) == len(told)
+    assert problems(run(source, tmp_path / "out").results) == first
+    write_pair(source / "images", source / "labels", "range", seed=1)
+    assert len(problems(run(source, tmp_path / "out").results)) == len(first) - 1
+
+
+def test_interrupted_run_goes_on(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "out")
+    journal = tmp_path / "out" / ".train.journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:4]) + lines[4][:30])
+    assert statuses(run(source, tmp_path / "out")) == {"CHECKED": 4, "UNCHANGED": 3}
+    assert statuses(run(source, tmp_path / "out")) == {"UNCHANGED": 7}
+
+
+@pytest.mark.parametrize("content", ["", "no json\n", '{"format": "other"}\n'])
+def test_foreign_journal_is_no_hindrance(source: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".train.journal.jsonl").write_text(content)
+    assert statuses(run(source, tmp_path / "out")) == {"CHECKED": 7}
+
+
+def test_other_labels_forget_the_journal(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "out")
+    files = split_files(source)
+    other = prepare_split(SPECS["cihp"], "train", files, tmp_path / "out", jobs=1)
+    assert statuses(other) == {"CHECKED": 7}
+
+
+def test_lost_copy_is_written_again(source: Path, tmp_path: Path) -> None:
+    archive = zip_tree(source, tmp_path / "a.zip")
+    run(archive, tmp_path / "out")
+    copy = tmp_path / "out" / "labels" / "cmyk.png"
+    copy.unlink()
+    assert statuses(run(archive, tmp_path / "out")) == {"CHECKED": 1, "UNCHANGED": 6}
+    assert copy.read_bytes() == (source / "labels" / "cmyk.png").read_bytes()
+
+
+def test_processes_change_nothing(source: Path, tmp_path: Path) -> None:
+    for number in range(12):
+        write_pair(source / "images", source / "labels", f"n{number}", seed=number)
+    plant_damage(source / "images", source / "labels")
+    assert run(source, tmp_path / "a").results == run(source, tmp_path / "b", jobs=2).results
+
+
+def test_index_of_a_folder_points_there(source: Path, tmp_path: Path) -> None:
+    plant_damage(source / "images", source / "labels")
+    prepared = run(source, tmp_path / "out")
+    index_split(LIP, prepared, tmp_path / "out" / "train.json")
+    index = read_index(tmp_path / "out" / "train.json")
+    assert (index.image_root, index.label_root) == (f"{source}/images", f"{source}/labels")
+    assert len(index.records) == 7 and index.classes == LIP.classes
+    assert sum(index.pixel_counts) == 7 * SIZE[0] * SIZE[1] - 3 * SIZE[1]
+
+
+def test_index_of_a_zip_is_relative(source: Path, tmp_path: Path) -> None:
+    prepared = run(zip_tree(source, tmp_path / "a.zip"), tmp_path / "out")
+    index_split(LIP, prepared, tmp_path / "out" / "train.json")
+    roots = json.loads((tmp_path / "out" / "train.json").read_text())
+    assert (roots["image_root"], roots["label_root"]) == ("images", "labels")
+    index = read_index(tmp_path / "out" / "train.json")
+    assert all(Path(index.image_root, record.image).is_file() for record in index.records)
+    assert all(Path(index.label_root, record.label).is_file() for record in index.records)
+
+
+def test_too_much_damage_stops(source: Path, tmp_path: Path) -> None:
+    plant_damage(source / "images", source / "labels")
+    results = run(source, tmp_path / "out").results
+    refuse_too_many_problems(results, 0.5)
+    with pytest.raises(InputError, match=r"6 of 13 pairs cannot be used, more than 46%.*cut\.jpg"):
+        refuse_too_many_problems(results, 6 / 13 - 0.001)
+    bad = [result for result in results if result.status is PairStatus.MISSING]
+    with pytest.raises(InputError, match="2 of 2 pairs"):
+        refuse_too_many_problems(bad, 1.0)

@@ -1,0 +1,163 @@
+"""datasets/validate.py: the checks on published sets and on one's own, and the contact sheet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, SHARED_DATA
+from data_helpers import patchwork, save_image
+from official_trees import plant_damage, plant_traps, row, snapshot, write_pair
+from parsing_fakes import load_script, write_split
+from PIL import Image
+
+from schnet.data.labels import LIP_PALETTE
+from schnet.errors import InputError
+
+SCRIPT = REPOSITORY / "datasets" / "validate.py"
+CIHP = SHARED_DATA / "cihp"
+
+
+@pytest.fixture(scope="module")
+def validate() -> ModuleType:
+    return load_script("datasets/validate.py")
+
+
+def make_lip(root: Path) -> Path:
+    """A flattened LIP without an index: seven sound pairs to train, one to validate."""
+    for split in ("train", "val"):
+        images = root / "lip" / f"{split}_images"
+        labels = root / "lip" / f"{split}_segmentations"
+        write_pair(images, labels, "v", seed=1)
+        if split == "train":
+            (images / "v.jpg").unlink()
+            (labels / "v.png").unlink()
+            plant_traps(images, labels)
+    return root / "lip"
+
+
+def make_own(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "classes.yaml").write_text("names: [background, hair, hat]\n")
+    for number in range(4):
+        labels = patchwork((24, 16), seed=number, num_classes=3)
+        save_image(folder / "images" / f"{number}.png", np.dstack([labels * 90] * 3))
+        save_image(folder / "labels" / f"{number}.png", labels)
+    return folder
+
+
+def run(validate: ModuleType, dataset: object, root: Path, *more: str) -> None:
+    sheet = str(root / "sheet.png")
+    validate.main([str(dataset), "--root", str(root), "--sheet", sheet, "--jobs", "1", *more])
+
+
+def test_tree_without_an_index(
+    validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot(make_lip(tmp_path))
+    run(validate, "lip", tmp_path)
+    assert snapshot(tmp_path / "lip") == before
+    summary = capsys.readouterr().out
+    assert row(summary, "pairs to use") == ["7", "1"]
+    with Image.open(tmp_path / "sheet.png") as image:
+        colors = set(map(tuple, np.asarray(image.convert("RGB")).reshape(-1, 3)))
+    # The legend at least has every class's colour.
+    assert set(LIP_PALETTE) <= colors
+
+
+def test_one_split_by_its_index(
+    validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maps = [np.full((6, 5), number, np.uint8) for number in range(3)]
+    write_split(tmp_path, "lip", "val", maps)
+    run(validate, "lip_val", tmp_path)
+    assert row(capsys.readouterr().out, "images") == ["3"]
+    with pytest.raises(InputError, match="the data set lip in .*lip has no train split"):
+        run(validate, "lip_train", tmp_path)
+    (tmp_path / "lip" / "val_1.png").unlink()
+    with pytest.raises(InputError, match="1 of 3 pairs of lip_val cannot be used"):
+        run(validate, "lip_val", tmp_path)
+    assert "val_1.jpg is missing (looked for in" in capsys.readouterr().out
+
+
+def test_damage_is_listed_whole(
+    validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_lip(tmp_path)
+    told = plant_damage(folder / "train_images", folder / "train_segmentations")
+    with pytest.raises(InputError, match=f"{len(told)} of 14 pairs of lip cannot be used"):
+        run(validate, "lip", tmp_path)
+    summary = capsys.readouterr().out
+    assert all(problem in summary for problem in told.values())
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_own_data(validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_own(tmp_path / "own")
+    for given in (folder, folder / "classes.yaml"):
+        run(validate, given, tmp_path)
+        assert sum(map(int, row(capsys.readouterr().out, "pairs to use"))) == 4
+    assert not list(folder.glob("*.json"))
+    run(validate, folder, tmp_path, "--write-index", "--name", "hats")
+    assert sorted(path.name for path in folder.glob("*.json")) == [
+        "hats_train.json",
+        "hats_val.json",
+    ]
+
+
+def test_index_replaces_no_other_file(validate: ModuleType, tmp_path: Path) -> None:
+    folder = make_own(tmp_path / "own")
+    (folder / "custom_train.json").write_text("{}")
+    with pytest.raises(InputError, match=r"custom_train\.json would be replaced"):
+        run(validate, folder, tmp_path, "--write-index")
+    assert (folder / "custom_train.json").read_text() == "{}"
+
+
+def test_no_index_of_damaged_data(
+    validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_own(tmp_path / "own")
+    (folder / "images" / "2.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="1 of 4 pairs"):
+        run(validate, folder, tmp_path, "--write-index")
+    assert "index: not written" in capsys.readouterr().out
+    assert not list(folder.glob("*.json"))
+
+
+def test_sheet_without_rows_is_not_drawn(validate: ModuleType, tmp_path: Path) -> None:
+    run(validate, make_own(tmp_path / "own"), tmp_path, "--rows", "0")
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_unknown_names_are_refused(validate: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'lips' is neither a data set \(lip, .*classes\.yaml"):
+        run(validate, "lips", tmp_path)
+    with pytest.raises(InputError, match="the data set cihp has no folder"):
+        run(validate, "cihp", tmp_path)
+    (tmp_path / "atr" / "JPEGImages").mkdir(parents=True)
+    (tmp_path / "atr" / "SegmentationClassAug").mkdir(parents=True)
+    with pytest.raises(InputError, match="has no folder JPEGImages/"):
+        run(validate, "atr", tmp_path)
+    write_pair(tmp_path / "atr/JPEGImages", tmp_path / "atr/SegmentationClassAug", "a", 0, 18)
+    with pytest.raises(InputError, match="atr in .* has neither an index nor an id list"):
+        run(validate, "atr", tmp_path)
+    (tmp_path / "atr" / "val_id.txt").write_text("a\n")
+    run(validate, "atr_val", tmp_path)
+
+
+@pytest.mark.skipif(not CIHP.is_dir(), reason=f"the real CIHP samples are not at {CIHP}")
+def test_command_line_on_the_real_samples(tmp_path: Path) -> None:
+    (tmp_path / "cihp").symlink_to(CIHP)
+    command = [sys.executable, str(SCRIPT), "cihp_train", "--root", str(tmp_path)]
+    command += ["--sheet", str(tmp_path / "sheet.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert row(done.stdout, "pairs to use") == ["3"]
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert image.width > 900 and image.height > 700
+    failed = subprocess.run([*command[:2], "nothing"], capture_output=True, text=True, check=False)
+    assert failed.returncode == 2 and failed.stderr.startswith("error: 'nothing' is neither")
