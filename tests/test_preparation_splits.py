@@ -10,7 +10,7 @@ from data_helpers import patchwork, save_image
 from official_trees import SIZE, plant_damage, plant_traps, write_pair, zip_tree
 
 from schnet.data.index import read_index
-from schnet.data.preparation.pairs import PairStatus
+from schnet.data.preparation.pairs import PairResult, PairStatus
 from schnet.data.preparation.sources import open_source
 from schnet.data.preparation.splits import (
     PreparedSplit,
@@ -73,7 +73,9 @@ def test_pairs_follow_the_id_list(source: Path) -> None:
 
 def test_one_name_with_two_endings_is_refused(source: Path) -> None:
     save_image(source / "images" / "cmyk.PNG", patchwork(SIZE))
-    with pytest.raises(InputError, match=r"cmyk\.PNG and .*cmyk\.jpg have one name"):
+    with pytest.raises(
+        InputError, match=r"images holds cmyk\.PNG and cmyk\.jpg, which have one name"
+    ):
         pair_files(split_files(source))
 
 
@@ -160,9 +162,22 @@ def test_index_of_a_zip_is_relative(source: Path, tmp_path: Path) -> None:
 def test_too_much_damage_stops(source: Path, tmp_path: Path) -> None:
     plant_damage(source / "images", source / "labels")
     results = run(source, tmp_path / "out").results
-    refuse_too_many_problems(results, 0.5)
+    refuse_too_many_problems({"train": results}, 0.5)
     with pytest.raises(InputError, match=r"6 of 13 pairs cannot be used, more than 46%.*cut\.jpg"):
-        refuse_too_many_problems(results, 6 / 13 - 0.001)
+        refuse_too_many_problems({"train": results}, 6 / 13 - 0.001)
+    # The share itself is allowed.
+    refuse_too_many_problems({"train": results}, 6 / 13)
+
+
+def test_split_without_a_pair_stops_however_small_it_is(source: Path, tmp_path: Path) -> None:
+    plant_damage(source / "images", source / "labels")
+    results = run(source, tmp_path / "out").results
     bad = [result for result in results if result.status is PairStatus.MISSING]
-    with pytest.raises(InputError, match="2 of 2 pairs"):
-        refuse_too_many_problems(bad, 1.0)
+    told = "none of the 2 pairs of the split val can be used.*the label map of"
+    with pytest.raises(InputError, match=told):
+        refuse_too_many_problems({"train": results * 9, "val": bad}, 1.0)
+    dropped = [PairResult(PairStatus.DROPPED)]
+    with pytest.raises(InputError, match="the 1 pairs of the split val.*no image that shows a p"):
+        refuse_too_many_problems({"train": results, "val": dropped}, 1.0)
+    with pytest.raises(InputError, match="none of the 0 pairs of the split val"):
+        refuse_too_many_problems({"train": results, "val": []}, 1.0)

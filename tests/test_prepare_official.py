@@ -220,8 +220,10 @@ def test_atr_without_lists_is_split_by_name(
 ) -> None:
     summary = prepare_atr(make_atr(tmp_path / "source"), tmp_path / "root" / "atr")
     assert "split: ours, by the SHA-256 of the names: no published number" in summary
-    found = {s: read_index(tmp_path / "root" / "atr" / f"{s}.json") for s in ("train", "test")}
-    assert len(found["train"].records) == 7 and not found["test"].records[1:]
+    found = {s: read_index(tmp_path / "root" / "atr" / f"{s}.json") for s in ("train", "val")}
+    assert [len(index.records) for index in found.values()] == [7, 1]
+    # Eight images do not go round.
+    assert not (tmp_path / "root" / "atr" / "test.json").exists()
 
 
 def test_atr_with_half_its_lists_is_refused(

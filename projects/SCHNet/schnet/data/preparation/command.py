@@ -122,8 +122,7 @@ def prepare(
         for split, files in splits.items()
     }
     results = {split: one.results for split, one in prepared.items()}
-    every_result = [result for found in results.values() for result in found]
-    refuse_too_many_problems(every_result, options.max_damaged)
+    refuse_too_many_problems(results, options.max_damaged)
     for split, one in prepared.items():
         index_split(spec, one, index_file(target, split))
     written = ", ".join(str(index_file(target, split)) for split in splits)
