@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from data_helpers import patchwork, save_image
 from official_trees import SIZE, plant_damage, plant_traps, write_pair, zip_tree
 
 from schnet.data.index import read_index
+from schnet.data.label_maps import decode_label
 from schnet.data.preparation.pairs import PairResult, PairStatus
 from schnet.data.preparation.sources import open_source
 from schnet.data.preparation.splits import (
@@ -57,6 +59,7 @@ def source(tmp_path: Path) -> Path:
         ("a\nb\n", ("a", "b")),
         ("a.jpg\r\n\r\n  b.b.png \n", ("a", "b.b")),
         ("/JPEGImages/2008_1.jpg\n2008_1\n", ("2008_1",)),
+        ("A.JPG\n", ("A",)),
         ("10.5\n", ("10.5",)),
         ("", ()),
     ],
@@ -79,9 +82,14 @@ def test_one_name_with_two_endings_is_refused(source: Path) -> None:
         pair_files(split_files(source))
 
 
-def test_second_run_checks_only_what_changed(source: Path, tmp_path: Path) -> None:
+def test_second_run_checks_only_what_changed(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert statuses(run(source, tmp_path / "out")) == {"CHECKED": 7}
+    capsys.readouterr()
     assert statuses(run(source, tmp_path / "out")) == {"UNCHANGED": 7}
+    # The bar begins where the earlier run ended.
+    assert "0/7" not in capsys.readouterr().err
     write_pair(source / "images", source / "labels", "new", seed=1)
     save_image(source / "labels" / "cmyk.png", patchwork(SIZE))
     again = run(source, tmp_path / "out")
@@ -93,9 +101,14 @@ def test_second_run_checks_only_what_changed(source: Path, tmp_path: Path) -> No
 
 def test_faults_are_told_again_and_gone_when_mended(source: Path, tmp_path: Path) -> None:
     told = plant_damage(source / "images", source / "labels")
-    first = problems(run(source, tmp_path / "out").results)
+    found = run(source, tmp_path / "out")
+    first = problems(found.results)
     assert len(first) == len(told)
-    assert problems(run(source, tmp_path / "out").results) == first
+    again = run(source, tmp_path / "out")
+    assert problems(again.results) == first
+    expected = {**statuses(found), "UNCHANGED": 7}
+    del expected["CHECKED"]
+    assert statuses(again) == expected
     write_pair(source / "images", source / "labels", "range", seed=1)
     assert len(problems(run(source, tmp_path / "out").results)) == len(first) - 1
 
@@ -121,6 +134,42 @@ def test_other_labels_forget_the_journal(source: Path, tmp_path: Path) -> None:
     files = split_files(source)
     other = prepare_split(SPECS["cihp"], "train", files, tmp_path / "out", jobs=1)
     assert statuses(other) == {"CHECKED": 7}
+    ignores = replace(SPECS["cihp"], ignore_label=254)
+    other = prepare_split(ignores, "train", files, tmp_path / "out", jobs=1)
+    assert statuses(other) == {"CHECKED": 6, "VALUES": 1}
+    index_split(ignores, other, tmp_path / "out" / "train.json")
+    assert read_index(tmp_path / "out" / "train.json").ignore_label == 254
+
+
+def test_other_conversions_and_places_forget_the_journal(source: Path, tmp_path: Path) -> None:
+    files = split_files(source)
+
+    def convert(places: SplitFiles, *settings: str) -> dict[str, int]:
+        return statuses(
+            prepare_split(
+                LIP,
+                "train",
+                places,
+                tmp_path / "out",
+                jobs=1,
+                convert=decode_label,
+                settings=settings,
+            )
+        )
+
+    assert convert(files, "a") == {"CHECKED": 7}
+    assert convert(files, "a") == {"UNCHANGED": 7}
+    assert convert(files, "b") == {"CHECKED": 7}
+    assert convert(replace(files, written_labels="elsewhere"), "b") == {"CHECKED": 7}
+    assert (tmp_path / "out" / "elsewhere" / "cmyk.png").is_file()
+
+
+def test_splits_have_journals_of_their_own(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "out")
+    files = split_files(source, ("cmyk",))
+    other = prepare_split(SPECS["cihp"], "val", files, tmp_path / "out", jobs=1)
+    assert statuses(other) == {"CHECKED": 1}
+    assert statuses(run(source, tmp_path / "out")) == {"UNCHANGED": 7}
 
 
 def test_lost_copy_is_written_again(source: Path, tmp_path: Path) -> None:
@@ -165,6 +214,9 @@ def test_too_much_damage_stops(source: Path, tmp_path: Path) -> None:
     refuse_too_many_problems({"train": results}, 0.5)
     with pytest.raises(InputError, match=r"6 of 13 pairs cannot be used, more than 46%.*cut\.jpg"):
         refuse_too_many_problems({"train": results}, 6 / 13 - 0.001)
+    with pytest.raises(InputError) as caught:
+        refuse_too_many_problems({"train": results * 2}, 0.1)
+    assert str(caught.value).count("; ") == 9, "ten sentences are enough"
     # The share itself is allowed.
     refuse_too_many_problems({"train": results}, 6 / 13)
 

@@ -135,6 +135,8 @@ def test_damage_is_named_and_left_out(tmp_path: Path) -> None:
     left_out = [line for line in summary.splitlines() if line.startswith("left out: ")]
     assert len(left_out) == len(told)
     assert all(any(problem in line for line in left_out) for problem in told.values())
+    assert row(summary, "images") == ["12", "1", "1"]
+    assert row(summary, "label maps") == ["12", "1", "0"]
     assert row(summary, "missing partners") == ["2", "0", "0"]
     assert row(summary, "unreadable files") == ["2", "0", "0"]
     assert row(summary, "size mismatches") == ["1", "0", "0"]
@@ -192,6 +194,9 @@ def test_id_list_in_another_encoding_is_named(tmp_path: Path) -> None:
     (source / "val_id.txt").write_bytes("v2\n".encode("utf-16"))
     with pytest.raises(InputError, match=r"val_id\.txt is no UTF-8 text"):
         prepare("lip", tmp_path / "out", source)
+    (source / "val_id.txt").write_bytes(b"\r\n")
+    with pytest.raises(InputError, match=r"val_id\.txt names no image"):
+        prepare("lip", tmp_path / "out", source)
     (source / "val_id.txt").write_bytes(b"\xef\xbb\xbfv2\r\n")
     assert row(prepare("lip", tmp_path / "out", source), "images")[1] == "1"
 
@@ -211,6 +216,7 @@ def test_atr_by_its_lists(prepare_atr: Callable[..., str], tmp_path: Path) -> No
     summary = prepare_atr(source, tmp_path / "root" / "atr")
     assert row(summary, "pairs to use") == ["1", "1"]
     assert "split: the source's id lists" in summary
+    assert "train: photos outside the id list: 7, not used" in summary
     register_datasets(str(tmp_path / "root"))
     assert [e["image_id"] for e in load_registered(["atr_train"])] == ["dataset10k_5"]
 
@@ -220,6 +226,7 @@ def test_atr_without_lists_is_split_by_name(
 ) -> None:
     summary = prepare_atr(make_atr(tmp_path / "source"), tmp_path / "root" / "atr")
     assert "split: ours, by the SHA-256 of the names: no published number" in summary
+    assert "outside the id list" not in summary
     found = {s: read_index(tmp_path / "root" / "atr" / f"{s}.json") for s in ("train", "val")}
     assert [len(index.records) for index in found.values()] == [7, 1]
     # Eight images do not go round.
@@ -229,8 +236,12 @@ def test_atr_without_lists_is_split_by_name(
 def test_atr_with_half_its_lists_is_refused(
     prepare_atr: Callable[..., str], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="has the id list of val but not those of train and val"):
-        prepare_atr(make_atr(tmp_path / "source", ("val",)), tmp_path / "out")
+    for split in ("train", "val", "test"):
+        source = make_atr(tmp_path / split, (split,))
+        with pytest.raises(
+            InputError, match=f"the id list of {split} but not those of train and v"
+        ):
+            prepare_atr(source, tmp_path / "out")
 
 
 def test_split_by_name_depends_on_the_names_alone() -> None:

@@ -268,14 +268,13 @@ def index_split(spec: DatasetSpec, prepared: PreparedSplit, path: Path) -> None:
         prepared: the split.
         path: the index file.
     """
-    good = [result for result in prepared.results if result.status in GOOD]
     pixels, _ = count_labels(prepared.results, len(spec.classes))
     index = DatasetIndex(
         classes=spec.classes,
         image_root=prepared.image_root,
         label_root=prepared.label_root,
         pixel_counts=tuple(pixels[:-1].tolist()),
-        records=tuple(result.record for result in good if result.record is not None),
+        records=tuple(result.record for result in prepared.results if result.record is not None),
         ignore_label=spec.ignore_label,
     )
     write_index(path, index)
