@@ -16,11 +16,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from schnet.data.custom import CLASSES_FILE, CustomDataset, CustomPaths, open_custom
 from schnet.data.label_maps import decode_label
-from schnet.data.preparation.command import add_jobs_argument
+from schnet.data.preparation.command import add_jobs_argument, parse_count, parse_share
 from schnet.data.preparation.pairs import GOOD, PairResult, PairRules, PairTask
 from schnet.data.preparation.report import report
 from schnet.data.preparation.splits import check_pairs, problems
@@ -185,7 +186,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     own.add_argument("--name", default="custom", help="its name (default: %(default)s)")
     for option in ("images", "labels", "val-images", "val-labels"):
         own.add_argument(f"--{option}", default="", metavar="FOLDER")
-    own.add_argument("--val-share", type=float, default=0.1, help="default: %(default)s")
+    own.add_argument("--val-share", type=parse_share, default=0.1, help="default: %(default)s")
     own.add_argument(
         "--write-index",
         action="store_true",
@@ -194,7 +195,12 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sheet", type=Path, metavar="PNG", help="default: output/validate/<dataset>.png"
     )
-    parser.add_argument("--rows", type=int, default=12, help="pairs on it (default: %(default)s)")
+    parser.add_argument(
+        "--rows",
+        type=partial(parse_count, least=0),
+        default=12,
+        help="pairs on it; 0 draws none (default: %(default)s)",
+    )
     add_jobs_argument(parser)
     return parser
 
@@ -216,6 +222,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.val_share,
     )
     subject = find_subject(options.dataset, paths, options.root)
+    if options.write_index and subject.custom is None:
+        raise InputError(
+            f"--write-index is for data sets of your own: {subject.spec.name}'s script in "
+            "datasets/ writes its indexes"
+        )
     name = Path(options.dataset).resolve().name if subject.custom else options.dataset
     finding = validate(
         subject,

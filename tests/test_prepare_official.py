@@ -165,6 +165,7 @@ def test_cihp(tmp_path: Path) -> None:
     summary = prepare("cihp", tmp_path / "root" / "cihp", source)
     assert row(summary, "pairs to use") == [str(TRAPS), str(TRAPS)]
     assert "test: not in the source: no folder Testing/Images/" in summary
+    assert summary.count("not in the source") == 1
     register_datasets(str(tmp_path / "root"))
     entry = next(e for e in load_registered(["cihp_val"]) if e["image_id"] == "turned")
     assert "Category_ids" in entry["sem_seg_file_name"]
@@ -176,6 +177,11 @@ def test_cihp(tmp_path: Path) -> None:
     for number, given in enumerate((inner, zipped)):
         again = prepare("cihp", tmp_path / str(number), given)
         assert row(again, "pairs to use") == [str(TRAPS), str(TRAPS)]
+    # Names occur in both splits: their copies must not meet.
+    for split in ("train", "val"):
+        index = read_index(tmp_path / "1" / f"{split}.json")
+        assert index.image_root == str(tmp_path / "1" / "images" / split)
+        assert index.label_root == str(tmp_path / "1" / "labels" / split)
     assert row(prepare("cihp", tmp_path / "x", inner / "Training"), "images") == [str(TRAPS)]
 
 
@@ -252,6 +258,7 @@ def test_split_by_name_depends_on_the_names_alone() -> None:
     assert split_by_name(names[::-1], sizes) == splits
     assert sorted(name for ids in splits.values() for name in ids) == sorted(names)
     assert not set(splits["val"]) <= set(names[16000:])
+    assert all(list(ids) == sorted(ids) for ids in splits.values())
     small = split_by_name(names[:10], {"train": 8, "val": 2})
     assert [len(ids) for ids in small.values()] == [8, 2]
 

@@ -70,7 +70,7 @@ def find_splits(spec: DatasetSpec, tree: SourceTree) -> dict[str, SplitFiles]:
     if not splits:
         wanted = " or ".join(f"{layout.image_dirs[-1]}/" for layout in spec.layout.values())
         raise InputError(
-            f"the source {tree} holds none of {spec.name}'s folders {wanted}: give --source the "
+            f"the source {tree} holds none of {spec.name}'s folders {wanted}: name the "
             "folder that the official archives unpack to, or the zip files"
         )
     return splits
@@ -86,7 +86,7 @@ def require_folder(tree: SourceTree, end: str, purpose: str) -> SourceFolder:
     if folder is None:
         raise InputError(
             f"the source {tree} has no folder {end}/ with {purpose}: unpack that archive too, or "
-            "give its zip file to --source as well"
+            "name its zip file as well"
         )
     return folder
 
