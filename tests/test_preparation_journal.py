@@ -70,13 +70,13 @@ def test_lost_outputs_are_written_again(tmp_path: Path) -> None:
     assert journal.find(TASK, tmp_path) is None
 
 
-def test_other_settings_and_other_formats_are_forgotten(tmp_path: Path) -> None:
+def test_other_settings_and_other_formats_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "journal"
     write(path)
     assert Journal(path, {**SETTINGS, "ignored": 0}).find(TASK, tmp_path) is None
-    header, entry = path.read_text().splitlines()
-    older = json.dumps({**json.loads(header), "format": "schnet-journal/0"})
-    path.write_text(f"{older}\n{entry}\n")
+    monkeypatch.setattr("schnet.data.preparation.journal.JOURNAL_FORMAT", "schnet-journal/2")
     assert Journal(path, SETTINGS).find(TASK, tmp_path) is None
 
 
