@@ -84,6 +84,17 @@ def test_register_again_with_another_root(tmp_path: Path) -> None:
     assert metadata.labels_from == "the data set lip"
 
 
+def test_other_ignore_labels_are_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPECS, "lip", replace(SPECS["lip"], ignore_label=99))
+    register_datasets(str(tmp_path))
+    assert MetadataCatalog.get("lip_train").ignore_label == 99
+    monkeypatch.undo()
+    register_datasets(str(tmp_path))
+    assert MetadataCatalog.get("lip_train").ignore_label == 255
+
+
 def test_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
     register_datasets()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,7 +19,9 @@ from PIL import Image
 from schnet.data.custom import CustomPaths, load_custom, open_custom
 from schnet.data.index import DatasetIndex, IndexRecord, read_index, write_index
 from schnet.data.labels import LIP_CLASSES, LIP_PALETTE
+from schnet.data.specs import SPECS
 from schnet.errors import InputError
+from schnet.visualization import HATCH_DARK
 
 SCRIPT = REPOSITORY / "datasets" / "validate.py"
 CIHP = SHARED_DATA / "cihp"
@@ -118,6 +121,24 @@ def test_split_without_labels(
     assert row(summary, "pairs to use") == ["1"] and row(summary, "label maps") == ["0"]
 
 
+def test_other_ignore_labels(
+    validate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPECS, "lip", replace(SPECS["lip"], ignore_label=99))
+    labels = np.full((40, 30), 99, np.uint8)
+    labels[0] = 1
+    save_image(tmp_path / "lip" / "a.png", labels)
+    save_image(tmp_path / "lip" / "a.jpg", np.full((40, 30, 3), 77, np.uint8))
+    index = DatasetIndex(
+        LIP_CLASSES, ".", ".", (0,) * 20, (IndexRecord("a.jpg", "a.png", 40, 30),), 99
+    )
+    write_index(tmp_path / "lip" / "val.json", index)
+    run(validate, "lip_val", tmp_path)
+    with Image.open(tmp_path / "sheet.png") as image:
+        colors = {color for _, color in image.getcolors(1 << 16)}
+    assert HATCH_DARK in colors
+
+
 def test_root_comes_from_the_environment(
     validate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +193,9 @@ def test_no_index_of_damaged_data(
     assert not list(folder.glob("*.json"))
 
 
-def test_own_index_is_what_training_reads(validate: ModuleType, tmp_path: Path) -> None:
+def test_own_index_is_what_training_reads(
+    validate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_own(tmp_path / "own")
     labels = patchwork((24, 16), num_classes=3)
     save_image(folder / "images" / "deep" / "er" / "p.1.png", np.dstack([labels] * 3))
@@ -186,6 +209,10 @@ def test_own_index_is_what_training_reads(validate: ModuleType, tmp_path: Path) 
         assert (index.image_root, index.label_root) == (f"{folder}/images", f"{folder}/labels")
         run(validate, folder, tmp_path, "--write-index")
         assert read_index(data.index_path(split)) == index
+    # However the folder was named, the index says where it is.
+    monkeypatch.chdir(tmp_path)
+    run(validate, "own", tmp_path, "--write-index")
+    assert read_index(data.index_path("train")).image_root == f"{folder}/images"
 
 
 def test_own_folders_elsewhere(

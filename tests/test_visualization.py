@@ -121,6 +121,14 @@ def test_contact_sheet_of_truth_alone_lays_it_over_the_photo() -> None:
     assert tuple(some[40, 16 + 2 * 70]) == PAPER and some[40:120, 156:220].min() < 100
 
 
+def test_contact_sheet_knows_other_ignore_labels() -> None:
+    photo, truth = np.full((50, 40, 3), 90, np.uint8), np.full((50, 40), 9, np.uint8)
+    rows = [SheetRow(photo, truth, None)]
+    sheet = contact_sheet(rows, NAMES, PALETTE, cell_height=80, ignore_label=9)
+    assert _has_color(sheet[40:120, 86:150], (168, 168, 168))
+    assert tuple(sheet[80, 16 + 2 * 70 + 32]) == (90, 90, 90)
+
+
 def test_contact_sheet_hatches_ignored_truth_and_explains_it() -> None:
     plain = contact_sheet([_row(50, 40, 1, 0)], NAMES * 4, PALETTE * 4, cell_height=80)
     ignored = contact_sheet([_row(50, 40, 1, 255)], NAMES * 4, PALETTE * 4, cell_height=80)
