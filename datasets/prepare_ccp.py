@@ -44,7 +44,7 @@ def read_label_names(file: SourceFile) -> tuple[str, ...]:
     """
     cells = load_mat(file.read("list of names"), file.path, "label_list").ravel()
     names = tuple(str(np.squeeze(cell)) for cell in cells if isinstance(cell, np.ndarray))
-    if not names or len(names) != len(cells):
+    if not names:
         raise InputError(f"the file {file.path} holds no list of label names: fetch it again")
     return names
 

@@ -235,13 +235,18 @@ def test_atr_by_its_lists(prepare_atr: Callable[..., str], tmp_path: Path) -> No
 def test_atr_without_lists_is_split_by_name(
     prepare_atr: Callable[..., str], tmp_path: Path
 ) -> None:
-    summary = prepare_atr(make_atr(tmp_path / "source"), tmp_path / "root" / "atr")
+    source = make_atr(tmp_path / "source")
+    summary = prepare_atr(source, tmp_path / "root" / "atr")
     assert "split: ours, by the SHA-256 of the names: no published number" in summary
     assert "outside the id list" not in summary
     found = {s: read_index(tmp_path / "root" / "atr" / f"{s}.json") for s in ("train", "val")}
     assert [len(index.records) for index in found.values()] == [7, 1]
     # Eight images do not go round.
     assert not (tmp_path / "root" / "atr" / "test.json").exists()
+    # A lost photo is missed, and moves no other from one split to the other.
+    (source / "humanparsing" / "JPEGImages" / found["train"].records[0].image).unlink()
+    with pytest.raises(InputError, match="1 of 8 pairs .* is missing for the label map"):
+        prepare_atr(source, tmp_path / "out")
 
 
 def test_atr_with_half_its_lists_is_refused(

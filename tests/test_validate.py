@@ -81,6 +81,9 @@ def test_one_split_by_its_index(
     write_split(tmp_path, "lip", "val", maps)
     run(validate, "lip_val", tmp_path)
     assert row(capsys.readouterr().out, "images") == ["3"]
+    write_split(tmp_path, "lip", "test", maps[:2])
+    run(validate, "lip_val", tmp_path)
+    assert row(capsys.readouterr().out, "images") == ["3"]
     with pytest.raises(InputError, match="the data set lip in .*lip has no train split"):
         run(validate, "lip_train", tmp_path)
     (tmp_path / "lip" / "val_1.png").unlink()
