@@ -21,7 +21,7 @@ from schnet.data.index import DatasetIndex, IndexRecord, read_index, write_index
 from schnet.data.labels import LIP_CLASSES, LIP_PALETTE
 from schnet.data.specs import SPECS
 from schnet.errors import InputError
-from schnet.visualization import HATCH_DARK
+from schnet.visualization import HATCH_DARK, HATCH_LIGHT
 
 SCRIPT = REPOSITORY / "datasets" / "validate.py"
 CIHP = SHARED_DATA / "cihp"
@@ -138,8 +138,9 @@ def test_other_ignore_labels(
     write_index(tmp_path / "lip" / "val.json", index)
     run(validate, "lip_val", tmp_path)
     with Image.open(tmp_path / "sheet.png") as image:
-        colors = {color for _, color in image.getcolors(1 << 16)}
-    assert HATCH_DARK in colors
+        truth = image.crop((16 + 186, 40, 16 + 186 + 180, 280))
+        colors = {color for _, color in truth.getcolors(1 << 16)}
+    assert colors == {HATCH_DARK, HATCH_LIGHT, LIP_PALETTE[1]}
 
 
 def test_root_comes_from_the_environment(

@@ -121,6 +121,19 @@ def test_contact_sheet_of_truth_alone_lays_it_over_the_photo() -> None:
     assert tuple(some[40, 16 + 2 * 70]) == PAPER and some[40:120, 156:220].min() < 100
 
 
+def test_contact_sheet_of_photos_alone() -> None:
+    both = contact_sheet([_row(50, 40, 1, 2)], NAMES, PALETTE, cell_height=80)
+    row = SheetRow(np.full((50, 40, 3), 90, np.uint8), None, None)
+    assert contact_sheet([row], NAMES, PALETTE, cell_height=80).shape[1] == both.shape[1] - 140
+
+
+def test_extreme_photos_do_not_make_extreme_sheets() -> None:
+    square = contact_sheet([_row(50, 50, 1, 2)], NAMES, PALETTE, cell_height=80).shape[1]
+    for height, width, cell in ((1, 500, 160), (500, 1, 32)):
+        sheet = contact_sheet([_row(height, width, 1, 2)], NAMES, PALETTE, cell_height=80)
+        assert sheet.shape[1] - square == 3 * (cell - 80)
+
+
 def test_contact_sheet_knows_other_ignore_labels() -> None:
     photo, truth = np.full((50, 40, 3), 90, np.uint8), np.full((50, 40), 9, np.uint8)
     rows = [SheetRow(photo, truth, None)]
