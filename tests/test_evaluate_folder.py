@@ -210,3 +210,18 @@ def test_impossible_arguments_are_refused(
     with pytest.raises(InputError, match=message):
         _run(tool, folders, key, str(value).format(folders[0]))
     assert (notes / "evaluation.txt").read_text() == "mine"
+
+
+def test_own_labels_by_their_classes_file(
+    tool: ModuleType, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    classes = tmp_path / "classes.yaml"
+    classes.write_text("names: [" + ", ".join(f"part {n}" for n in range(20)) + "]\n")
+    own = ["--jobs", "1", "--classes", str(classes), "--output", str(tmp_path / "own")]
+    tool.main([*map(str, folders), *own])
+    _run(tool, folders, "--output", tmp_path / "lip")
+    mine, lip = _content(tmp_path / "own"), _content(tmp_path / "lip")
+    assert mine["classes"][3] == "part 3"
+    assert mine["sem_seg"]["mIoU"] == lip["sem_seg"]["mIoU"]
+    with pytest.raises(SystemExit):
+        _run(tool, folders, "--classes", classes)

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schnet.data.catalog import SPECS
+from schnet.data.class_list import read_class_list
+from schnet.data.labels import IGNORE_LABEL
 from schnet.errors import InputError, exit_on_input_error
 from schnet.evaluation.boundary import DEFAULT_TOLERANCE
 from schnet.evaluation.folders import CountSettings, FolderMatch, count_pairs, match_folders
@@ -45,15 +47,22 @@ def evaluate_folder(args: argparse.Namespace) -> EvaluationReport:
             f"{args.truths} have no prediction in {args.predictions} ({_some(match.missing)}): "
             "predict them, or give --allow-missing to leave them out"
         )
-    spec = SPECS[args.dataset]
-    settings = CountSettings(len(spec.classes), spec.ignore_label, args.boundary_tolerance)
+    name, classes = _label_list(args)
+    settings = CountSettings(len(classes), IGNORE_LABEL, args.boundary_tolerance)
     counts = count_pairs(match.pairs, settings, jobs=args.jobs)
     if not counts.confusion.counts.any():
         raise InputError(f"no pixel of the label maps in {args.truths} is labelled: check them")
-    report = EvaluationReport(args.dataset, _protocol(args, match), spec.classes, counts)
+    report = EvaluationReport(name, _protocol(args, match), classes, counts)
     if args.output is not None:
         report.write(args.output)
     return report
+
+
+def _label_list(args: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
+    """Give the name of the labels and the labels: a published data set's, or one's own."""
+    if args.classes is None:
+        return args.dataset, SPECS[args.dataset].classes
+    return str(args.classes), read_class_list(args.classes).names
 
 
 def _protocol(args: argparse.Namespace, match: FolderMatch) -> str:
@@ -94,8 +103,10 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("predictions", type=Path, metavar="PRED", help="folder of predictions")
     parser.add_argument("truths", type=Path, metavar="GT", help="folder of true label maps")
-    parser.add_argument(
-        "--dataset", required=True, choices=sorted(SPECS), help="whose labels they are"
+    labels = parser.add_mutually_exclusive_group(required=True)
+    labels.add_argument("--dataset", choices=sorted(SPECS), help="whose labels they are")
+    labels.add_argument(
+        "--classes", type=Path, metavar="YAML", help="classes.yaml of your own labels"
     )
     parser.add_argument("--output", type=Path, help="folder to write the report to")
     parser.add_argument(
