@@ -49,13 +49,13 @@ def test_the_source_itself_may_be_the_folder(tmp_path: Path) -> None:
 
 
 def test_zip_members_read_like_files(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(tmp_path / "a.ZIP", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("top/Images/", "")
         archive.writestr("top/Images/1.jpg", "one")
         archive.writestr("__MACOSX/top/Images/._1.jpg", "attributes")
         archive.writestr("top/Images/.hidden.jpg", "hidden")
         archive.writestr("list.txt", "1")
-    for source in (tmp_path / "a.zip", tmp_path):
+    for source in (tmp_path / "a.ZIP", tmp_path):
         tree = open_source([source])
         folder = tree.find_folder(["Images"])
         assert folder is not None and folder.archived and list(folder.files) == ["1.jpg"]

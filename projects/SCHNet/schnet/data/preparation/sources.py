@@ -183,8 +183,9 @@ def open_source(paths: Sequence[Path]) -> SourceTree:
         roots.append(root)
         if root.is_dir():
             folders += _list_folder(root)
-            for archive in sorted(root.glob("*.zip")):
-                folders += _list_zip(archive)
+            for inside in sorted(root.iterdir()):
+                if inside.suffix.lower() == ".zip" and inside.is_file():
+                    folders += _list_zip(inside)
         elif root.is_file():
             folders += _list_zip(root)
         else:
