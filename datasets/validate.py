@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from schnet.config_checks import CHECKS
 from schnet.data.custom import CLASSES_FILE, CustomDataset, CustomPaths, open_custom
 from schnet.data.label_maps import decode_label
 from schnet.data.preparation.command import add_jobs_argument
@@ -199,6 +200,32 @@ def _argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    for option, key in (("name", "NAME"), ("val_share", "VAL_SHARE")):
+        is_allowed, wanted = CHECKS[f"DATASETS.CUSTOM.{key}"]
+        value = getattr(options, option)
+        if not is_allowed(value):
+            raise InputError(f"--{option.replace('_', '-')} is {value!r}: it must be {wanted}")
+    if options.rows < 0:
+        raise InputError(f"--rows is {options.rows}: it must be 0 or more")
+
+
+def _folder_name(path: Path) -> str:
+    """Name the folder of one's own data set, also where its `classes.yaml` is given."""
+    return (path.parent if path.is_file() else path).resolve().name
+
+
+def _refuse_sheet(sheet: Path, tasks: Tasks) -> None:
+    """Refuse a folder, another kind of file, and a file of the data set."""
+    if sheet.suffix.lower() != ".png" or sheet.is_dir():
+        raise InputError(f"--sheet {sheet} is no name of a PNG: give one, such as sheet.png")
+    files = (
+        file for found in tasks.values() for task in found for file in (task.image, task.label)
+    )
+    if sheet.exists() and any(file and os.path.samefile(file.path, sheet) for file in files):
+        raise InputError(f"--sheet {sheet} is a file of the data set: give another name")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Check the data set that the command line names and print the summary.
 
@@ -206,6 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         InputError: bad input, also where only some pairs cannot be used, after the summary.
     """
     options = _argument_parser().parse_args(arguments)
+    _check_options(options)
     paths = CustomPaths(
         options.dataset,
         options.name,
@@ -216,12 +244,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.val_share,
     )
     subject = find_subject(options.dataset, paths, options.root)
-    name = Path(options.dataset).resolve().name if subject.custom else options.dataset
+    if options.write_index and subject.custom is None:
+        raise InputError(
+            f"--write-index is for a data set of your own: the index of {subject.spec.name} is "
+            "written by its prepare script"
+        )
+    name = _folder_name(Path(options.dataset)) if subject.custom else options.dataset
+    sheet = options.sheet or Path("output", "validate", f"{name}.png")
+    _refuse_sheet(sheet, subject.tasks)
     finding = validate(
         subject,
         jobs=options.jobs,
         rows=options.rows,
-        sheet=options.sheet or Path("output", "validate", f"{name}.png"),
+        sheet=sheet,
         write_index=options.write_index,
     )
     sys.stdout.write(finding.summary + "\n")

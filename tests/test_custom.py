@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -63,6 +64,11 @@ def test_held_out_share_depends_on_names_alone(tmp_path: Path) -> None:
     assert not set(ids(tmp_path / "b", "train", val_share=0.3)) & second
     # However few there are, one validates.
     assert len(ids(tmp_path / "a", "val", val_share=1e-9)) == 1
+
+
+def test_names_that_are_no_utf8_are_dealt_out(tmp_path: Path) -> None:
+    make_custom(tmp_path, ["a", "b", os.fsdecode(b"caf\xe9")])
+    assert len([*ids(tmp_path, "train"), *ids(tmp_path, "val")]) == 3
 
 
 def test_validation_folders_of_their_own(tmp_path: Path) -> None:

@@ -133,6 +133,38 @@ def test_sheet_without_rows_is_not_drawn(validate: ModuleType, tmp_path: Path) -
     assert not (tmp_path / "sheet.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--name", "../x", r"--name is '\.\./x'"),
+        ("--val-share", "3", r"--val-share is 3\.0"),
+        ("--rows", "-3", "--rows is -3"),
+        ("--sheet", "own", "own is no name of a PNG"),
+        ("--sheet", "sheet.jpg", r"sheet\.jpg is no name of a PNG"),
+        ("--sheet", "own/images/1.png", r"1\.png is a file of the data set"),
+    ],
+)
+def test_options_that_would_do_harm_are_refused(
+    validate: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(make_own(tmp_path / "own"))
+    with pytest.raises(InputError, match=message):
+        run(validate, "own", tmp_path, "--write-index", option, value)
+    assert snapshot(tmp_path / "own") == before and not list(tmp_path.glob("*.json"))
+
+
+def test_index_of_a_published_set_is_its_scripts(validate: ModuleType, tmp_path: Path) -> None:
+    make_lip(tmp_path)
+    with pytest.raises(InputError, match="--write-index is for a data set of your own"):
+        run(validate, "lip", tmp_path, "--write-index")
+
+
 def test_unknown_names_are_refused(validate: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'lips' is neither a data set \(lip, .*classes\.yaml"):
         run(validate, "lips", tmp_path)

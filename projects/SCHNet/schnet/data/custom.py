@@ -246,7 +246,7 @@ def _held_out(names: Sequence[str], share: float) -> set[str]:
 
 def _rank(name: str) -> float:
     """Give a number in [0, 1) that depends on a name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6], "big") / 2**48
 
 
 def _add_sizes(data: CustomDataset, split: str, entries: list[DatasetDict]) -> None:

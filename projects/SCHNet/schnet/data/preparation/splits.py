@@ -155,7 +155,7 @@ def prepare_split(
         settings: what `convert` depends on besides the file, for the journal.
 
     Raises:
-        InputError: names are ambiguous.
+        InputError: names are ambiguous, or a file that is not as this wrote it would be replaced.
     """
     labels = files.labels
     writes_labels = labels is not None and (labels.archived or convert is not None)
@@ -208,6 +208,8 @@ def check_pairs(
     if journal is not None and rules.target is not None:
         known = [journal.find(task, rules.target) for task in tasks]
     new = [task for task, result in zip(tasks, known, strict=True) if result is None]
+    if journal is not None:
+        new = [replace(task, earlier=journal.outputs(task)) for task in new]
     bar = tqdm(desc=title, unit="image", total=len(tasks), initial=len(tasks) - len(new))
     fresh = []
     with bar:
