@@ -17,10 +17,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from schnet.data.file_names import IMAGE_ENDINGS, LABEL_ENDINGS
 from schnet.data.preparation.command import PrepareOptions, prepare, prepare_parser, read_options
 from schnet.data.preparation.official import find_ids, outside_lists, require_folder, split_by_name
 from schnet.data.preparation.sources import SourceTree, open_source
-from schnet.data.preparation.splits import IMAGE_ENDINGS, SplitFiles, files_by_id
+from schnet.data.preparation.splits import SplitFiles, files_by_id
 from schnet.data.specs import SPECS
 from schnet.errors import InputError, exit_on_input_error
 
@@ -48,8 +49,10 @@ def find_splits(tree: SourceTree) -> tuple[dict[str, SplitFiles], str]:
             "val: put both train_id.txt and val_id.txt there, or neither for a split of ours"
         )
     if not given:
-        names = sorted({*files_by_id(images, IMAGE_ENDINGS), *files_by_id(labels, (".png",))})
-        given = split_by_name(names, SPEC.official_counts)
+        names = sorted({*files_by_id(images, IMAGE_ENDINGS), *files_by_id(labels, LABEL_ENDINGS)})
+        dealt = split_by_name(names, SPEC.official_counts)
+        # A few images do not go round.
+        given = {split: ids for split, ids in dealt.items() if ids}
     found = {split: SplitFiles(images, labels, ids) for split, ids in given.items()}
     return found, OWN_SPLIT if not any(lists.values()) else "the source's id lists"
 

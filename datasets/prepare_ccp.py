@@ -18,12 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from schnet.data.file_names import IMAGE_ENDINGS
 from schnet.data.labels import CCP_GROUPS
 from schnet.data.preparation.command import PrepareOptions, prepare, prepare_parser, read_options
 from schnet.data.preparation.mat_files import load_mat
 from schnet.data.preparation.official import require_folder
 from schnet.data.preparation.sources import SourceFile, SourceTree, open_source
-from schnet.data.preparation.splits import IMAGE_ENDINGS, SplitFiles, files_by_id
+from schnet.data.preparation.splits import SplitFiles, files_by_id
 from schnet.data.reading import UInt8Array
 from schnet.data.specs import SPECS
 from schnet.errors import InputError, exit_on_input_error
@@ -31,7 +32,7 @@ from schnet.errors import InputError, exit_on_input_error
 SPEC = SPECS["ccp"]
 OFFICIAL_PAIRS = 1004
 TRAIN_PERCENT = 80
-LABEL_ENDINGS = (".mat",)
+ANNOTATION_ENDINGS = (".mat",)
 NAMES_FILE = "label_list.mat"
 
 
@@ -114,13 +115,13 @@ def find_splits(tree: SourceTree) -> tuple[dict[str, SplitFiles], dict[str, str]
     """
     images = require_folder(tree, "photos", "CCP's photos")
     labels = require_folder(tree, "annotations/pixel-level", "CCP's pixel annotations")
-    annotated = sorted(files_by_id(labels, LABEL_ENDINGS))
+    annotated = sorted(files_by_id(labels, ANNOTATION_ENDINGS))
     if not annotated:
         raise InputError(f"the folder {labels.path} holds no .mat file: unpack CCP again")
     # Split by all ids, so that a file left out moves no other from one split to the other.
     cut = len(annotated) * TRAIN_PERCENT // 100
     splits = {
-        split: SplitFiles(images, labels, tuple(ids), LABEL_ENDINGS)
+        split: SplitFiles(images, labels, tuple(ids), ANNOTATION_ENDINGS)
         for split, ids in (("train", annotated[:cut]), ("val", annotated[cut:]))
     }
     photos = files_by_id(images, IMAGE_ENDINGS)

@@ -16,12 +16,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from schnet.config_checks import CHECKS
 from schnet.data.custom import CLASSES_FILE, CustomDataset, CustomPaths, open_custom
 from schnet.data.label_maps import decode_label
-from schnet.data.preparation.command import add_jobs_argument
+from schnet.data.preparation.command import add_jobs_argument, parse_count, parse_share
 from schnet.data.preparation.pairs import GOOD, PairResult, PairRules, PairTask
 from schnet.data.preparation.report import report
 from schnet.data.preparation.splits import check_pairs, problems
@@ -186,7 +186,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     own.add_argument("--name", default="custom", help="its name (default: %(default)s)")
     for option in ("images", "labels", "val-images", "val-labels"):
         own.add_argument(f"--{option}", default="", metavar="FOLDER")
-    own.add_argument("--val-share", type=float, default=0.1, help="default: %(default)s")
+    own.add_argument("--val-share", type=parse_share, default=0.1, help="default: %(default)s")
     own.add_argument(
         "--write-index",
         action="store_true",
@@ -195,19 +195,14 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sheet", type=Path, metavar="PNG", help="default: output/validate/<dataset>.png"
     )
-    parser.add_argument("--rows", type=int, default=12, help="pairs on it (default: %(default)s)")
+    parser.add_argument(
+        "--rows",
+        type=partial(parse_count, least=0),
+        default=12,
+        help="pairs on it; 0 draws none (default: %(default)s)",
+    )
     add_jobs_argument(parser)
     return parser
-
-
-def _check_options(options: argparse.Namespace) -> None:
-    for option, key in (("name", "NAME"), ("val_share", "VAL_SHARE")):
-        is_allowed, wanted = CHECKS[f"DATASETS.CUSTOM.{key}"]
-        value = getattr(options, option)
-        if not is_allowed(value):
-            raise InputError(f"--{option.replace('_', '-')} is {value!r}: it must be {wanted}")
-    if options.rows < 0:
-        raise InputError(f"--rows is {options.rows}: it must be 0 or more")
 
 
 def _folder_name(path: Path) -> str:
@@ -233,7 +228,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         InputError: bad input, also where only some pairs cannot be used, after the summary.
     """
     options = _argument_parser().parse_args(arguments)
-    _check_options(options)
     paths = CustomPaths(
         options.dataset,
         options.name,

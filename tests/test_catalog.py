@@ -80,6 +80,8 @@ def test_register_again_with_another_root(tmp_path: Path) -> None:
         assert metadata.index_file == str(tmp_path / root / "lip" / "train.json")
     assert metadata.evaluator_type == "parsing" and metadata.ignore_label == 255
     assert metadata.stuff_colors[1] == [128, 0, 0] and metadata.spec_name == "lip"
+    assert metadata.mirror_pairs == [(14, 15), (16, 17), (18, 19)]
+    assert metadata.labels_from == "the data set lip"
 
 
 def test_root_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +115,9 @@ def test_lip_trees(tmp_path: Path, images: str, labels: str) -> None:
 
 def test_tree_without_id_list_takes_all_images(tmp_path: Path) -> None:
     make_pairs(tmp_path / "lip", ["b", "a"], **FLAT_LIP)
+    images = tmp_path / "lip" / "train_images"
+    (images / "b.jpg").rename(images / "b.JPG")
+    (images / "._a.jpg").write_bytes(b"")
     assert [e["image_id"] for e in load_split(SPECS["lip"], "train", tmp_path)] == ["a", "b"]
 
 
@@ -192,14 +197,24 @@ def test_official_counts_are_the_published_ones() -> None:
 
 
 def test_index_of_other_labels_is_refused(tmp_path: Path) -> None:
-    write_index(tmp_path / "lip" / "train.json", lip_index(LIP_CLASSES[:19]))
-    with pytest.raises(InputError, match=r"train\.json has 19 classes .* has 20"):
-        load_split(SPECS["lip"], "train", tmp_path)
+    register_datasets(str(tmp_path))
+    for changed in (lip_index(LIP_CLASSES[:19]), replace(lip_index(), ignore_label=0)):
+        write_index(tmp_path / "lip" / "train.json", changed)
+        with pytest.raises(InputError, match=r"train\.json has (19|20) classes .* has 20"):
+            load_split(SPECS["lip"], "train", tmp_path)
+        with pytest.raises(InputError, match=r"train\.json has (19|20) classes .* has 20"):
+            class_frequencies("lip_train")
 
 
 def test_missing_folder_names_the_script(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder .*ccp: run datasets/prepare_ccp\.py"):
         load_split(SPECS["ccp"], "train", tmp_path)
+
+
+def test_sets_of_indexes_alone_are_not_looked_for_in_folders(tmp_path: Path) -> None:
+    (tmp_path / "ppp").mkdir()
+    with pytest.raises(InputError, match=r"ppp has no index .*train\.json: .*prepare_pascal"):
+        load_split(SPECS["ppp"], "train", tmp_path)
 
 
 def test_missing_tree_names_what_was_looked_for(tmp_path: Path) -> None:
@@ -239,12 +254,27 @@ def test_class_frequencies(tmp_path: Path) -> None:
     frequencies = class_frequencies("lip_train")
     assert len(frequencies) == 20 and sum(frequencies) == pytest.approx(1)
     assert frequencies[:3] == [0.75, 0.0, 0.25]
+    write_index(tmp_path / "lip" / "train.json", replace(lip_index(), pixel_counts=(0,) * 20))
+    with pytest.raises(InputError, match=r"train\.json counts no labelled pixel"):
+        class_frequencies("lip_train")
 
 
 def test_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     register_datasets(str(tmp_path))
-    with pytest.raises(InputError, match=r"no data set 'lip_trian': take one of lip_train, "):
-        load_registered(["lip_trian"])
+    for name in ("foreign_train", "silent_train"):
+        DatasetCatalog.register(name, list)
+    MetadataCatalog.get("foreign_train").set(evaluator_type="coco")
+    try:
+        with pytest.raises(
+            InputError, match=r"no data set 'lip_trian': take one of .*lip_train, "
+        ) as told:
+            load_registered(["lip_trian"])
+        assert "foreign_train" not in str(told.value) and "silent_train" not in str(told.value)
+        assert "silent_train" not in MetadataCatalog.list()
+    finally:
+        for name in ("foreign_train", "silent_train"):
+            DatasetCatalog.remove(name)
+        MetadataCatalog.remove("foreign_train")
 
 
 def test_sets_with_different_labels_are_not_mixed(tmp_path: Path) -> None:

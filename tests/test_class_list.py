@@ -75,12 +75,45 @@ def test_voc_colors_are_the_published_ones() -> None:
         ("names: [a, b, c]\nmirror_pairs: [[a, b], [b, c]]\n", "may be in one pair"),
         ("names: [a, b]\nprompts: {a: []}\n", "prompts of 'a' .* give one or more phrases"),
         ("names: [a\n", "cannot be read as YAML"),
+        ("", "is no mapping"),
+        ("names: [a, '']\n", "give a list of words"),
+        (f"names: [{', '.join(f'c{number}' for number in range(256))}]\n", "256 classes: give 2"),
+        ("names: [a, b]\ncolors: {b: [1, true, 3]}\n", r"color of 'b' .* is \[1, True, 3\]"),
+        ("names: [a, b]\ncolors: {b: [1, 2]}\n", r"color of 'b' .* is \[1, 2\]"),
+        ("names: [a, b]\ncolors: {b: [1, 2, -1]}\n", r"color of 'b' .* is \[1, 2, -1\]"),
+        ("names: [a, b]\nmirror_pairs: [[a, -1]]\n", "has -1, which is none of the names"),
+        ("names: [a, b]\nmirror_pairs: [[a, true]]\n", "has True, which is none of the names"),
+        ("names: [a, b]\nprompts: {a: ' '}\n", "prompts of 'a' .* give one or more phrases"),
+        ("names: [a, b]\nprompts: {a: null}\n", "prompts of 'a' .* give one or more phrases"),
+        ("names: [a, b]\nprompts: {a: [1]}\n", "prompts of 'a' .* give one or more phrases"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(InputError, match=told) as caught:
         read_class_list(write(tmp_path, text))
     assert "classes.yaml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_255_classes_have_colors_of_their_own(tmp_path: Path) -> None:
+    names = ", ".join(f"c{number}" for number in range(255))
+    found = read_class_list(write(tmp_path, f"names: [{names}]\ncolors: {{c0: [0, 0, 64]}}\n"))
+    assert len(set(found.palette)) == 255
+
+
+def test_phrases_are_known_however_the_name_is_written(tmp_path: Path) -> None:
+    found = read_class_list(write(tmp_path, "names: [background, Left arm, left-arm, LEFT-ARM]\n"))
+    assert set(found.prompts[1:]) == {("left arm", "left hand")}
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "classes.yaml"
+    path.write_bytes("names: [a, \u00e9]".encode("latin-1"))
+    with pytest.raises(InputError, match=r"classes\.yaml cannot be read as YAML"):
+        read_class_list(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match=r"classes\.yaml cannot be read as YAML \(.*directory"):
+        read_class_list(path)
 
 
 def test_missing_file_says_what_to_write(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,16 @@ def make_custom(folder: Path, names: list[str], yaml: str = YAML + PAIRS) -> Pat
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _no_custom_set_is_left_registered() -> Iterator[None]:
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        if "custom" in name or "sleeves" in name:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
 def ids(folder: Path, split: str, **options: object) -> list[str]:
     data = open_custom(CustomPaths(str(folder), **options))  # type: ignore[arg-type]
     return [entry["image_id"] for entry in load_custom(data, split)]
@@ -63,7 +74,29 @@ def test_held_out_share_depends_on_names_alone(tmp_path: Path) -> None:
     assert 5 <= len(second) <= 19
     assert not set(ids(tmp_path / "b", "train", val_share=0.3)) & second
     # However few there are, one validates.
-    assert len(ids(tmp_path / "a", "val", val_share=1e-9)) == 1
+    (only,) = ids(tmp_path / "a", "val", val_share=1e-9)
+    # And stays there when the share grows.
+    assert only in first and only != "photo0"
+    make_custom(tmp_path / "c", ["a"])
+    assert ids(tmp_path / "c", "train") == ["a"]
+
+
+def test_endings_in_capitals_and_circles_of_links(tmp_path: Path) -> None:
+    make_custom(tmp_path, ["a"])
+    save_image(tmp_path / "images" / "b.png", patchwork((4, 4))).rename(tmp_path / "images/b.PNG")
+    save_image(tmp_path / "labels" / "b.png", patchwork((4, 4))).rename(tmp_path / "labels/b.PNG")
+    (tmp_path / "images" / "up").symlink_to(tmp_path / "images")
+    assert sorted([*ids(tmp_path, "train"), *ids(tmp_path, "val")]) == ["a", "b"]
+
+
+def test_folders_elsewhere(tmp_path: Path) -> None:
+    make_custom(tmp_path / "a", ["a", "b"])
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "classes.yaml").rename(tmp_path / "b" / "classes.yaml")
+    places = {"images": str(tmp_path / "a/images"), "labels": str(tmp_path / "a/labels")}
+    assert len(ids(tmp_path / "b", "train", **places)) == 1
+    with pytest.raises(InputError, match="folder of images .*b/images does not exist"):
+        ids(tmp_path / "b", "train")
 
 
 def test_names_that_are_no_utf8_are_dealt_out(tmp_path: Path) -> None:
@@ -97,7 +130,7 @@ def test_missing_partners_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"folder of label maps .*nowhere does not exist"):
         ids(tmp_path, "train", labels=str(tmp_path / "nowhere"))
     save_image(tmp_path / "images" / "a.png", patchwork((4, 4)))
-    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png have one name"):
+    with pytest.raises(InputError, match=r"holds a\.jpg and a\.png, which have one name"):
         ids(tmp_path, "train")
 
 
@@ -121,12 +154,13 @@ def test_registration(tmp_path: Path) -> None:
     metadata = MetadataCatalog.get("sleeves_train")
     assert metadata.stuff_classes[3] == "right sleeve" and metadata.mirror_pairs == [(2, 3)]
     assert metadata.prompts[2] == ["left sleeve"] and metadata.evaluator_type == "parsing"
+    assert metadata.stuff_colors == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    assert metadata.index_file == str(folder / "sleeves_train.json")
+    assert MetadataCatalog.get("sleeves_val").index_file == str(folder / "sleeves_val.json")
+    assert metadata.labels_from == str(folder / "classes.yaml")
     assert len(load_registered(["sleeves_train"])) == 1
     with pytest.raises(InputError, match="no data set 'sleeve_train'.*sleeves_train.*your own"):
         require_registered("sleeve_train")
-    for split in ("train", "val"):
-        DatasetCatalog.remove(f"sleeves_{split}")
-        MetadataCatalog.remove(f"sleeves_{split}")
 
 
 @pytest.mark.parametrize("name", ["left arm", "Left-arm", "arm_left", "LeftArm", "RIGHT shoe"])
@@ -153,6 +187,8 @@ def test_config_refuses_sides_only_where_photos_are_mirrored(tmp_path: Path) -> 
     with pytest.raises(InputError, match=told):
         load_model_config([], opts(folder))
     load_model_config([], opts(folder, "INPUT.FLIP_PROB", "0.0"))
+    plain = ("TEST.AUG.ENABLED", "True", "TEST.AUG.FLIP", "False")
+    load_model_config([], opts(folder, "INPUT.FLIP_PROB", "0.0", *plain))
     with pytest.raises(InputError, match=told):
         load_model_config([], opts(folder, "INPUT.FLIP_PROB", "0.0", "TEST.AUG.ENABLED", "True"))
 
@@ -161,6 +197,33 @@ def test_config_names_the_right_number_of_classes(tmp_path: Path) -> None:
     folder = make_custom(tmp_path, ["a", "b"])
     with pytest.raises(InputError, match="the data set custom_train has 4 classes: set it to 4"):
         load_model_config([], opts(folder, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "20"))
+
+
+def test_config_describes_all_of_it(tmp_path: Path) -> None:
+    train = make_custom(tmp_path / "train", [f"t{number}" for number in range(10)])
+    val = make_custom(tmp_path / "val", ["v"])
+    key = "DATASETS.CUSTOM."
+    own = [f"{key}NAME", "custom_parts", f"{key}VAL_SHARE", "0.5"]
+    own += [f"{key}IMAGES", str(train / "images"), f"{key}LABELS", str(train / "labels")]
+    own += ["DATASETS.TRAIN", "('custom_parts_train',)", "DATASETS.TEST", "('custom_parts_val',)"]
+    (tmp_path / "yaml").mkdir()
+    (train / "classes.yaml").rename(tmp_path / "yaml" / "classes.yaml")
+    load_model_config([], opts(tmp_path / "yaml", *own))
+    assert 2 <= len(load_registered(["custom_parts_val"])) <= 8
+    own += [f"{key}VAL_IMAGES", str(val / "images"), f"{key}VAL_LABELS", str(val / "labels")]
+    load_model_config([], opts(tmp_path / "yaml", *own))
+    assert len(load_registered(["custom_parts_train"])) == 10
+    (entry,) = load_registered(["custom_parts_val"])
+    assert entry["file_name"] == str(val / "images" / "v.jpg")
+    assert entry["sem_seg_file_name"] == str(val / "labels" / "v.png")
+
+
+def test_config_refuses_other_labels_of_the_same_number(tmp_path: Path) -> None:
+    make_custom(tmp_path, ["a", "b"])
+    register_custom(CustomPaths(str(tmp_path), name="custom_other"))
+    other = make_custom(tmp_path, ["a"], "names: [background, hat, top, shoe]\n")
+    with pytest.raises(InputError, match="label 1 is 'hair' in the data set custom_other_val and"):
+        load_model_config([], opts(other, "DATASETS.TEST", "('custom_other_val',)"))
 
 
 def test_own_labels_train_without_code(
@@ -195,6 +258,15 @@ def test_stale_index_is_refused(tmp_path: Path) -> None:
     assert {(e["height"], e["width"]) for e in load_custom(data, "train")} == {(48, 32)}
     counts = json.loads(data.index_path("train").read_text())["pixel_counts"]
     assert sum(counts) == 48 * 32 * len(load_custom(data, "train"))
+    assert {(e["height"], e["width"]) for e in load_custom(data, "val")} == {(48, 32)}
+    path = data.index_path("train")
+    index = json.loads(path.read_text())
+    for change in ({"ignore_label": 0}, {"classes": ["background", "hair", "left", "right"]}):
+        path.write_text(json.dumps({**index, **change}))
+        with pytest.raises(InputError, match=r"custom_train\.json is not of the labels"):
+            load_custom(data, "train")
+    path.write_text(json.dumps(index))
+    assert len(load_custom(data, "train")) == len(index["records"])
     make_custom(folder, [f"p{number}" for number in range(7, 20)])
     with pytest.raises(InputError, match=r"custom_train\.json is not of the labels and images"):
         load_custom(data, "train")

@@ -52,6 +52,13 @@ def test_full_disk_is_told_where_the_write_does_not_name_its_file(
     assert told.startswith("error: a file cannot be read or written (No space left on device): ")
 
 
+def test_interrupt_is_one_line_and_the_code_of_shells(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught, exit_on_input_error():
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_names_in_bytes_are_shown_as_text() -> None:
     told = storage_error(PermissionError(errno.EACCES, "Permission denied", b"out/a.png"))
     assert told is not None and str(told).startswith("out/a.png cannot")
@@ -63,7 +70,6 @@ def test_names_in_bytes_are_shown_as_text() -> None:
         FileNotFoundError(errno.ENOENT, "No such file or directory", "a"),
         OSError("without a number"),
         ValueError(28),
-        KeyboardInterrupt(),
     ],
 )
 def test_defects_pass_as_they_are(defect: BaseException) -> None:

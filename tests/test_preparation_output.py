@@ -29,6 +29,8 @@ def test_folder_in_the_source_is_refused(tree: SourceTree, tmp_path: Path) -> No
     (tmp_path / "link").symlink_to(tmp_path / "source")
     with pytest.raises(InputError, match="lies in the source"):
         check(tmp_path / "link" / "out", tree)
+    with pytest.raises(InputError, match="lies in the source"):
+        check(tmp_path / "source" / "out", open_source([tmp_path / "link"]))
 
 
 def test_file_is_refused_and_a_new_folder_taken(tree: SourceTree, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from schnet.data.preparation.pairs import (
     PairStatus,
     PairTask,
     check_pair,
+    count_labels,
 )
 from schnet.data.preparation.sources import SourceTree, open_source
 from schnet.data.preparation.splits import SplitFiles, pair_files
@@ -65,6 +66,11 @@ def test_damage_is_named_and_told_apart(tmp_path: Path) -> None:
         "no_photo": PairStatus.MISSING,
     }
     assert all(result.record is None for result in results.values())
+    assert f"(looked for in {tmp_path}/labels)" in results["no_label"].problem
+    assert f"(looked for in {tmp_path}/images)" in results["no_photo"].problem
+    assert {results[name].mode for name in ("small", "range")} == {"RGB"}
+    without = {name for name, result in results.items() if not result.has_label}
+    assert without == {"no_label"}
 
 
 def test_id_without_any_file_is_missing(tmp_path: Path) -> None:
@@ -95,6 +101,45 @@ def test_zipped_pairs_are_copied_byte_for_byte(tmp_path: Path) -> None:
         assert not output.is_intact(tmp_path / "out")
         copied.unlink()
         assert not output.is_intact(tmp_path / "out")
+
+
+def test_copies_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_traps(tmp_path / "tree" / "images", tmp_path / "tree" / "labels")
+    task = tasks_of(open_source([zip_tree(tmp_path / "tree", tmp_path / "a.zip")]))["cmyk"]
+    rules = PairRules(20, LIP_PALETTE, target=tmp_path / "out", image_folder="i", label_folder="l")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        check_pair(task, rules)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_other_ignore_labels(tmp_path: Path) -> None:
+    labels = np.full(SIZE, 3, np.uint8)
+    labels[:2] = 77
+    save_image(tmp_path / "images" / "a.png", np.zeros((*SIZE, 3), np.uint8))
+    save_image(tmp_path / "labels" / "a.png", labels)
+    task = tasks_of(open_source([tmp_path]))["a"]
+    result = check_pair(task, PairRules(20, ignore_label=77))
+    assert (result.status, result.ignored) == (PairStatus.CHECKED, 2 * SIZE[1])
+    assert check_pair(task, RULES).status is PairStatus.VALUES
+    save_image(tmp_path / "labels" / "a.png", np.full(SIZE, 255, np.uint8))
+    assert check_pair(task, PairRules(20, ignore_label=77)).status is PairStatus.VALUES
+
+
+def test_count_labels() -> None:
+    results = [
+        PairResult(PairStatus.CHECKED, pixel_counts=(5, 0), ignored=1),
+        PairResult(PairStatus.UNCHANGED, pixel_counts=(2, 3)),
+        PairResult(PairStatus.VALUES, pixel_counts=(100, 100), ignored=100),
+        PairResult(PairStatus.CHECKED),
+    ]
+    pixels, images = count_labels(results, 2)
+    assert (pixels.tolist(), images.tolist()) == ([7, 3, 1], [2, 1, 1])
+    assert count_labels([], 2)[0].tolist() == [0, 0, 0]
 
 
 def halved(data: bytes, path: str) -> UInt8Array | None:

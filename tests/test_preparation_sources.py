@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from schnet.data.preparation.sources import open_source
+from schnet.data.preparation.sources import open_source, stat_file
 from schnet.errors import InputError
 
 
@@ -55,6 +55,8 @@ def test_zip_members_read_like_files(tmp_path: Path) -> None:
         archive.writestr("__MACOSX/top/Images/._1.jpg", "attributes")
         archive.writestr("top/Images/.hidden.jpg", "hidden")
         archive.writestr("list.txt", "1")
+        archive.writestr("__MACOSX/top/Images/2.jpg", "attributes")
+        archive.writestr(".trash/Images/3.jpg", "hidden")
     for source in (tmp_path / "a.ZIP", tmp_path):
         tree = open_source([source])
         folder = tree.find_folder(["Images"])
@@ -66,10 +68,22 @@ def test_zip_members_read_like_files(tmp_path: Path) -> None:
 
 def test_unpacked_files_are_preferred_to_their_zip(tmp_path: Path) -> None:
     write(tmp_path / "Images" / "1.jpg")
+    write(tmp_path / "list.txt", "unpacked")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("Images/1.jpg", "x")
-    folder = open_source([tmp_path]).find_folder(["Images"])
+        archive.writestr("list.txt", "archived")
+    tree = open_source([tmp_path])
+    folder, file = tree.find_folder(["Images"]), tree.find_file("list.txt")
     assert folder is not None and not folder.archived
+    assert file is not None and file.read("list") == b"unpacked"
+
+
+def test_empty_folders_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "a" / "Images").mkdir(parents=True)
+    write(tmp_path / "b" / "Images" / "1.jpg")
+    folder = open_source([tmp_path]).find_folder(["Images"])
+    assert folder is not None and folder.path == str(tmp_path / "b" / "Images")
+    assert open_source([tmp_path / "a"]).find_folder(["Images"]) is None
 
 
 def test_ambiguous_folders_and_lists_are_named(tmp_path: Path) -> None:
@@ -112,17 +126,31 @@ def test_damaged_member_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("Images/1.jpg", "payload")
     data = (tmp_path / "a.zip").read_bytes()
-    (tmp_path / "a.zip").write_bytes(data.replace(b"payload", b"paymoad", 1))
-    folder = open_source([tmp_path / "a.zip"]).find_folder(["Images"])
-    assert folder is not None
-    with pytest.raises(InputError, match=r"the image Images/1\.jpg cannot .*a\.zip \(Bad CRC"):
-        folder.files["1.jpg"].read("image")
+    local, central = data.index(b"PK\x03\x04"), data.index(b"PK\x01\x02")
+    # Bit 0 of the flags is a password, and 97 a compression that Python does not know.
+    for number, (changes, told) in enumerate(
+        (
+            ({data.index(b"payload"): ord("q")}, "Bad CRC"),
+            ({local + 6: 1, central + 8: 1}, "encrypted"),
+            ({local + 8: 97, central + 10: 97}, "compression"),
+        )
+    ):
+        changed = bytearray(data)
+        for place, value in changes.items():
+            changed[place] = value
+        path = tmp_path / f"{number}.zip"
+        path.write_bytes(changed)
+        folder = open_source([path]).find_folder(["Images"])
+        assert folder is not None
+        with pytest.raises(InputError, match=rf"the image Images/1\.jpg cannot .*\d\.zip .*{told}"):
+            folder.files["1.jpg"].read("image")
 
 
-def test_names_that_lead_out_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["../Images/1.jpg", "/Images/1.jpg", "Images/../../1.jpg"])
+def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("../Images/1.jpg", "x")
-    with pytest.raises(InputError, match=r"unsafe name '\.\./Images/1\.jpg'"):
+        archive.writestr(name, "x")
+    with pytest.raises(InputError, match=f"unsafe name '{name}'"):
         open_source([tmp_path / "a.zip"])
 
 
@@ -140,6 +168,12 @@ def test_stamp_changes_with_the_content(tmp_path: Path) -> None:
         assert folder is not None
         stamps.append((folder.files["1.jpg"].size, folder.files["1.jpg"].stamp))
     assert stamps[0][0] == stamps[1][0] and stamps[0] != stamps[1]
+    path = write(tmp_path / "1.jpg", "one")
+    first = stat_file(tmp_path, "1.jpg")
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    second = stat_file(tmp_path, "1.jpg")
+    assert first is not None and second is not None
+    assert (first.size, first.stamp + 1) == (second.size, second.stamp)
 
 
 def test_contains(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from data_helpers import patchwork, save_image
 from official_trees import SIZE, plant_damage, plant_traps, write_pair, zip_tree
 
 from schnet.data.index import read_index
-from schnet.data.label_maps import read_label
-from schnet.data.preparation.pairs import PairStatus
+from schnet.data.label_maps import decode_label, read_label
+from schnet.data.preparation.pairs import PairResult, PairStatus
 from schnet.data.preparation.sources import SourceFile, open_source
 from schnet.data.preparation.splits import (
     PreparedSplit,
@@ -61,6 +62,7 @@ def source(tmp_path: Path) -> Path:
         ("a\nb\n", ("a", "b")),
         ("a.jpg\r\n\r\n  b.b.png \n", ("a", "b.b")),
         ("/JPEGImages/2008_1.jpg\n2008_1\n", ("2008_1",)),
+        ("A.JPG\n", ("A",)),
         ("10.5\n", ("10.5",)),
         ("", ()),
     ],
@@ -77,13 +79,20 @@ def test_pairs_follow_the_id_list(source: Path) -> None:
 
 def test_one_name_with_two_endings_is_refused(source: Path) -> None:
     save_image(source / "images" / "cmyk.PNG", patchwork(SIZE))
-    with pytest.raises(InputError, match=r"cmyk\.PNG and .*cmyk\.jpg have one name"):
+    with pytest.raises(
+        InputError, match=r"images holds cmyk\.PNG and cmyk\.jpg, which have one name"
+    ):
         pair_files(split_files(source))
 
 
-def test_second_run_checks_only_what_changed(source: Path, tmp_path: Path) -> None:
+def test_second_run_checks_only_what_changed(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert statuses(run(source, tmp_path / "out")) == {"CHECKED": 7}
+    capsys.readouterr()
     assert statuses(run(source, tmp_path / "out")) == {"UNCHANGED": 7}
+    # The bar begins where the earlier run ended.
+    assert "0/7" not in capsys.readouterr().err
     write_pair(source / "images", source / "labels", "new", seed=1)
     save_image(source / "labels" / "cmyk.png", patchwork(SIZE))
     again = run(source, tmp_path / "out")
@@ -95,9 +104,14 @@ def test_second_run_checks_only_what_changed(source: Path, tmp_path: Path) -> No
 
 def test_faults_are_told_again_and_gone_when_mended(source: Path, tmp_path: Path) -> None:
     told = plant_damage(source / "images", source / "labels")
-    first = problems(run(source, tmp_path / "out").results)
+    found = run(source, tmp_path / "out")
+    first = problems(found.results)
     assert len(first) == len(told)
-    assert problems(run(source, tmp_path / "out").results) == first
+    again = run(source, tmp_path / "out")
+    assert problems(again.results) == first
+    expected = {**statuses(found), "UNCHANGED": 7}
+    del expected["CHECKED"]
+    assert statuses(again) == expected
     write_pair(source / "images", source / "labels", "range", seed=1)
     assert len(problems(run(source, tmp_path / "out").results)) == len(first) - 1
 
@@ -123,6 +137,42 @@ def test_other_labels_forget_the_journal(source: Path, tmp_path: Path) -> None:
     files = split_files(source)
     other = prepare_split(SPECS["cihp"], "train", files, tmp_path / "out", jobs=1)
     assert statuses(other) == {"CHECKED": 7}
+    ignores = replace(SPECS["cihp"], ignore_label=254)
+    other = prepare_split(ignores, "train", files, tmp_path / "out", jobs=1)
+    assert statuses(other) == {"CHECKED": 6, "VALUES": 1}
+    index_split(ignores, other, tmp_path / "out" / "train.json")
+    assert read_index(tmp_path / "out" / "train.json").ignore_label == 254
+
+
+def test_other_conversions_and_places_forget_the_journal(source: Path, tmp_path: Path) -> None:
+    files = split_files(source)
+
+    def convert(places: SplitFiles, *settings: str) -> dict[str, int]:
+        return statuses(
+            prepare_split(
+                LIP,
+                "train",
+                places,
+                tmp_path / "out",
+                jobs=1,
+                convert=decode_label,
+                settings=settings,
+            )
+        )
+
+    assert convert(files, "a") == {"CHECKED": 7}
+    assert convert(files, "a") == {"UNCHANGED": 7}
+    assert convert(files, "b") == {"CHECKED": 7}
+    assert convert(replace(files, written_labels="elsewhere"), "b") == {"CHECKED": 7}
+    assert (tmp_path / "out" / "elsewhere" / "cmyk.png").is_file()
+
+
+def test_splits_have_journals_of_their_own(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "out")
+    files = split_files(source, ("cmyk",))
+    other = prepare_split(SPECS["cihp"], "val", files, tmp_path / "out", jobs=1)
+    assert statuses(other) == {"CHECKED": 1}
+    assert statuses(run(source, tmp_path / "out")) == {"UNCHANGED": 7}
 
 
 def test_lost_copy_is_written_again(source: Path, tmp_path: Path) -> None:
@@ -220,9 +270,25 @@ def test_index_of_a_zip_is_relative(source: Path, tmp_path: Path) -> None:
 def test_too_much_damage_stops(source: Path, tmp_path: Path) -> None:
     plant_damage(source / "images", source / "labels")
     results = run(source, tmp_path / "out").results
-    refuse_too_many_problems(results, 0.5)
+    refuse_too_many_problems({"train": results}, 0.5)
     with pytest.raises(InputError, match=r"6 of 13 pairs cannot be used, more than 46%.*cut\.jpg"):
-        refuse_too_many_problems(results, 6 / 13 - 0.001)
+        refuse_too_many_problems({"train": results}, 6 / 13 - 0.001)
+    with pytest.raises(InputError) as caught:
+        refuse_too_many_problems({"train": results * 2}, 0.1)
+    assert str(caught.value).count("; ") == 9, "ten sentences are enough"
+    # The share itself is allowed.
+    refuse_too_many_problems({"train": results}, 6 / 13)
+
+
+def test_split_without_a_pair_stops_however_small_it_is(source: Path, tmp_path: Path) -> None:
+    plant_damage(source / "images", source / "labels")
+    results = run(source, tmp_path / "out").results
     bad = [result for result in results if result.status is PairStatus.MISSING]
-    with pytest.raises(InputError, match="2 of 2 pairs"):
-        refuse_too_many_problems(bad, 1.0)
+    told = "none of the 2 pairs of the split val can be used.*the label map of"
+    with pytest.raises(InputError, match=told):
+        refuse_too_many_problems({"train": results * 9, "val": bad}, 1.0)
+    dropped = [PairResult(PairStatus.DROPPED)]
+    with pytest.raises(InputError, match="the 1 pairs of the split val.*no image that shows a p"):
+        refuse_too_many_problems({"train": results, "val": dropped}, 1.0)
+    with pytest.raises(InputError, match="none of the 0 pairs of the split val"):
+        refuse_too_many_problems({"train": results, "val": []}, 1.0)

@@ -77,7 +77,7 @@ def prepare(module: ModuleType, source: Path, output: Path, max_damaged: float =
 def test_groups_and_indexes(prepare_ccp: ModuleType, tmp_path: Path) -> None:
     source, output = make_source(tmp_path / "source"), tmp_path / "root" / "ccp"
     before = snapshot(source)
-    prepare(prepare_ccp, source, output)
+    summary = prepare(prepare_ccp, source, output)
     assert snapshot(source) == before
     for image_id in IDS:
         assert np.array_equal(
@@ -90,6 +90,7 @@ def test_groups_and_indexes(prepare_ccp: ModuleType, tmp_path: Path) -> None:
     assert [record.image for record in train.records] == [f"{i}.jpg" for i in IDS[:8]]
     assert [record.label for record in val.records] == ["0009.png", "0010.png"]
     assert train.image_root == str((source / "photos").resolve())
+    assert "photos: 11, 1 without pixel labels" in summary
     assert (train.records[0].height, train.records[0].width) == SIZE
     counts = np.bincount(groups(np.stack([truth(i) for i in IDS[8:]])).ravel(), minlength=16)
     assert list(val.pixel_counts) == counts.tolist()
@@ -121,6 +122,39 @@ def test_second_run_writes_only_what_is_new(prepare_ccp: ModuleType, tmp_path: P
         assert np.array_equal(read_label(path, 16), groups(truth(values)))
     assert row(summary, "pairs checked") == ["3", "0"]
     assert row(summary, "pairs unchanged since the last run") == ["5", "2"]
+
+
+def test_other_names_and_groups_convert_again(
+    prepare_ccp: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = make_source(tmp_path / "source"), tmp_path / "out"
+    prepare(prepare_ccp, source, output)
+    make_source(tmp_path / "other", [*NAMES[:-2], NAMES[-1], NAMES[-2]])
+    (tmp_path / "other" / "label_list.mat").replace(source / "label_list.mat")
+    assert row(prepare(prepare_ccp, source, output), "pairs checked") == ["8", "2"]
+    group, other = list(CCP_GROUPS)[1:3]
+    moved = CCP_GROUPS[group][0]
+    changed = {**CCP_GROUPS, group: CCP_GROUPS[group][1:], other: (*CCP_GROUPS[other], moved)}
+    monkeypatch.setattr(prepare_ccp, "CCP_GROUPS", changed)
+    assert row(prepare(prepare_ccp, source, output), "pairs checked") == ["8", "2"]
+    assert row(prepare(prepare_ccp, source, output), "pairs checked") == ["0", "0"]
+
+
+def test_folder_without_annotations_is_refused(prepare_ccp: ModuleType, tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source")
+    for path in (source / "annotations" / "pixel-level").iterdir():
+        path.rename(path.with_suffix(".txt"))
+    with pytest.raises(InputError, match=r"pixel-level holds no \.mat file"):
+        prepare(prepare_ccp, source, tmp_path / "out")
+
+
+def test_list_of_something_else_than_names_is_refused(
+    prepare_ccp: ModuleType, tmp_path: Path
+) -> None:
+    source = make_source(tmp_path / "source")
+    scipy.io.savemat(source / "label_list.mat", {"label_list": np.zeros((1, 3))})
+    with pytest.raises(InputError, match=r"label_list\.mat holds no list of label names"):
+        prepare(prepare_ccp, source, tmp_path / "out")
 
 
 def damage(source: Path) -> dict[str, str]:
@@ -163,10 +197,17 @@ def test_damaged_files_are_named_and_left_out(prepare_ccp: ModuleType, tmp_path:
 
 
 def test_value_without_a_name_is_refused(prepare_ccp: ModuleType, tmp_path: Path) -> None:
-    write_annotation(tmp_path, "0001", np.full(SIZE, 59, np.uint8))
     path = tmp_path / "annotations" / "pixel-level" / "0001.mat"
-    with pytest.raises(InputError, match=r"0001\.mat holds the value 59"):
-        prepare_ccp.read_groups(path.read_bytes(), str(path), np.zeros(59, np.uint8))
+    for values, told in (
+        (np.full(SIZE, 59, np.uint8), "holds the value 59"),
+        (np.full(SIZE, -1, np.int8), "holds the value -1"),
+        (np.zeros(SIZE, np.float32), "no map of label values but float32"),
+        (np.zeros((0, 0), np.uint8), r"no map of label values but uint8 of shape \(0, 0\)"),
+        (np.zeros((2, 2, 2), np.uint8), r"no map of label values but uint8 of shape \(2, 2, 2\)"),
+    ):
+        write_annotation(tmp_path, "0001", values)
+        with pytest.raises(InputError, match=rf"0001\.mat holds .*{told.removeprefix('holds ')}"):
+            prepare_ccp.read_groups(path.read_bytes(), str(path), np.zeros(59, np.uint8))
 
 
 def test_too_much_damage_stops(prepare_ccp: ModuleType, tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def test_damage_is_named_and_left_out(tmp_path: Path) -> None:
     left_out = [line for line in summary.splitlines() if line.startswith("left out: ")]
     assert len(left_out) == len(told)
     assert all(any(problem in line for line in left_out) for problem in told.values())
+    assert row(summary, "images") == ["12", "1", "1"]
+    assert row(summary, "label maps") == ["12", "1", "0"]
     assert row(summary, "missing partners") == ["2", "0", "0"]
     assert row(summary, "unreadable files") == ["2", "0", "0"]
     assert row(summary, "size mismatches") == ["1", "0", "0"]
@@ -163,6 +165,7 @@ def test_cihp(tmp_path: Path) -> None:
     summary = prepare("cihp", tmp_path / "root" / "cihp", source)
     assert row(summary, "pairs to use") == [str(TRAPS), str(TRAPS)]
     assert "test: not in the source: no folder Testing/Images/" in summary
+    assert summary.count("not in the source") == 1
     register_datasets(str(tmp_path / "root"))
     entry = next(e for e in load_registered(["cihp_val"]) if e["image_id"] == "turned")
     assert "Category_ids" in entry["sem_seg_file_name"]
@@ -174,6 +177,11 @@ def test_cihp(tmp_path: Path) -> None:
     for number, given in enumerate((inner, zipped)):
         again = prepare("cihp", tmp_path / str(number), given)
         assert row(again, "pairs to use") == [str(TRAPS), str(TRAPS)]
+    # Names occur in both splits: their copies must not meet.
+    for split in ("train", "val"):
+        index = read_index(tmp_path / "1" / f"{split}.json")
+        assert index.image_root == str(tmp_path / "1" / "images" / split)
+        assert index.label_root == str(tmp_path / "1" / "labels" / split)
     assert row(prepare("cihp", tmp_path / "x", inner / "Training"), "images") == [str(TRAPS)]
 
 
@@ -191,6 +199,9 @@ def test_id_list_in_another_encoding_is_named(tmp_path: Path) -> None:
     source = make_lip(tmp_path / "source")
     (source / "val_id.txt").write_bytes("v2\n".encode("utf-16"))
     with pytest.raises(InputError, match=r"val_id\.txt is no UTF-8 text"):
+        prepare("lip", tmp_path / "out", source)
+    (source / "val_id.txt").write_bytes(b"\r\n")
+    with pytest.raises(InputError, match=r"val_id\.txt names no image"):
         prepare("lip", tmp_path / "out", source)
     (source / "val_id.txt").write_bytes(b"\xef\xbb\xbfv2\r\n")
     assert row(prepare("lip", tmp_path / "out", source), "images")[1] == "1"
@@ -211,6 +222,7 @@ def test_atr_by_its_lists(prepare_atr: Callable[..., str], tmp_path: Path) -> No
     summary = prepare_atr(source, tmp_path / "root" / "atr")
     assert row(summary, "pairs to use") == ["1", "1"]
     assert "split: the source's id lists" in summary
+    assert "train: photos outside the id list: 7, not used" in summary
     register_datasets(str(tmp_path / "root"))
     assert [e["image_id"] for e in load_registered(["atr_train"])] == ["dataset10k_5"]
 
@@ -220,15 +232,22 @@ def test_atr_without_lists_is_split_by_name(
 ) -> None:
     summary = prepare_atr(make_atr(tmp_path / "source"), tmp_path / "root" / "atr")
     assert "split: ours, by the SHA-256 of the names: no published number" in summary
-    found = {s: read_index(tmp_path / "root" / "atr" / f"{s}.json") for s in ("train", "test")}
-    assert len(found["train"].records) == 7 and not found["test"].records[1:]
+    assert "outside the id list" not in summary
+    found = {s: read_index(tmp_path / "root" / "atr" / f"{s}.json") for s in ("train", "val")}
+    assert [len(index.records) for index in found.values()] == [7, 1]
+    # Eight images do not go round.
+    assert not (tmp_path / "root" / "atr" / "test.json").exists()
 
 
 def test_atr_with_half_its_lists_is_refused(
     prepare_atr: Callable[..., str], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="has the id list of val but not those of train and val"):
-        prepare_atr(make_atr(tmp_path / "source", ("val",)), tmp_path / "out")
+    for split in ("train", "val", "test"):
+        source = make_atr(tmp_path / split, (split,))
+        with pytest.raises(
+            InputError, match=f"the id list of {split} but not those of train and v"
+        ):
+            prepare_atr(source, tmp_path / "out")
 
 
 def test_split_by_name_depends_on_the_names_alone() -> None:
@@ -239,6 +258,7 @@ def test_split_by_name_depends_on_the_names_alone() -> None:
     assert split_by_name(names[::-1], sizes) == splits
     assert sorted(name for ids in splits.values() for name in ids) == sorted(names)
     assert not set(splits["val"]) <= set(names[16000:])
+    assert all(list(ids) == sorted(ids) for ids in splits.values())
     small = split_by_name(names[:10], {"train": 8, "val": 2})
     assert [len(ids) for ids in small.values()] == [8, 2]
 

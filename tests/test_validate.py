@@ -15,7 +15,9 @@ from official_trees import plant_damage, plant_traps, row, snapshot, write_pair
 from parsing_fakes import load_script, write_split
 from PIL import Image
 
-from schnet.data.labels import LIP_PALETTE
+from schnet.data.custom import CustomPaths, load_custom, open_custom
+from schnet.data.index import DatasetIndex, IndexRecord, read_index, write_index
+from schnet.data.labels import LIP_CLASSES, LIP_PALETTE
 from schnet.errors import InputError
 
 SCRIPT = REPOSITORY / "datasets" / "validate.py"
@@ -40,10 +42,10 @@ def make_lip(root: Path) -> Path:
     return root / "lip"
 
 
-def make_own(folder: Path) -> Path:
+def make_own(folder: Path, count: int = 4) -> Path:
     folder.mkdir(parents=True)
     (folder / "classes.yaml").write_text("names: [background, hair, hat]\n")
-    for number in range(4):
+    for number in range(count):
         labels = patchwork((24, 16), seed=number, num_classes=3)
         save_image(folder / "images" / f"{number}.png", np.dstack([labels * 90] * 3))
         save_image(folder / "labels" / f"{number}.png", labels)
@@ -81,7 +83,49 @@ def test_one_split_by_its_index(
     (tmp_path / "lip" / "val_1.png").unlink()
     with pytest.raises(InputError, match="1 of 3 pairs of lip_val cannot be used"):
         run(validate, "lip_val", tmp_path)
-    assert "val_1.jpg is missing (looked for in" in capsys.readouterr().out
+    assert f"val_1.jpg is missing (looked for in {tmp_path}/lip)" in capsys.readouterr().out
+    write_index(tmp_path / "lip" / "val.json", DatasetIndex(("a", "b"), ".", ".", (0, 0), ()))
+    with pytest.raises(InputError, match=r"val\.json has 2 classes .* but its data set has 20"):
+        run(validate, "lip_val", tmp_path)
+
+
+def test_photos_and_labels_of_an_index_in_folders_of_their_own(
+    validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        write_pair(tmp_path / "photos", tmp_path / "maps", name, seed=1)
+    (tmp_path / "photos" / "a.jpg").unlink()
+    (tmp_path / "maps" / "b.png").unlink()
+    write_pair(tmp_path / "photos", tmp_path / "maps", "c", seed=1)
+    records = [IndexRecord(f"{name}.jpg", f"{name}.png", 40, 32) for name in "abc"]
+    (tmp_path / "lip").mkdir()
+    index = DatasetIndex(LIP_CLASSES, "../photos", "../maps", (0,) * 20, tuple(records))
+    write_index(tmp_path / "lip" / "val.json", index)
+    with pytest.raises(InputError, match="2 of 3 pairs"):
+        run(validate, "lip_val", tmp_path)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out")]
+    assert "/photos)" in told[0] and "/maps)" in told[1]
+
+
+def test_split_without_labels(
+    validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_image(tmp_path / "lip" / "t.jpg", np.full((9, 8, 3), 77, np.uint8))
+    index = DatasetIndex(LIP_CLASSES, ".", ".", (0,) * 20, (IndexRecord("t.jpg", "", 9, 8),))
+    write_index(tmp_path / "lip" / "test.json", index)
+    run(validate, "lip_test", tmp_path)
+    summary = capsys.readouterr().out
+    assert row(summary, "pairs to use") == ["1"] and row(summary, "label maps") == ["0"]
+
+
+def test_root_comes_from_the_environment(
+    validate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(tmp_path / "data", "lip", "val", [np.zeros((6, 5), np.uint8)])
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    validate.main(["lip_val", "--jobs", "1"])
+    assert (tmp_path / "output" / "validate" / "lip_val.png").is_file()
 
 
 def test_damage_is_listed_whole(
@@ -128,6 +172,63 @@ def test_no_index_of_damaged_data(
     assert not list(folder.glob("*.json"))
 
 
+def test_own_index_is_what_training_reads(validate: ModuleType, tmp_path: Path) -> None:
+    folder = make_own(tmp_path / "own")
+    labels = patchwork((24, 16), num_classes=3)
+    save_image(folder / "images" / "deep" / "er" / "p.1.png", np.dstack([labels] * 3))
+    save_image(folder / "labels" / "deep" / "er" / "p.1.png", labels)
+    run(validate, folder, tmp_path, "--write-index")
+    data = open_custom(CustomPaths(str(folder)))
+    entries = [entry for split in ("train", "val") for entry in load_custom(data, split)]
+    assert len(entries) == 5 and {(e["height"], e["width"]) for e in entries} == {(24, 16)}
+    for split in ("train", "val"):
+        index = read_index(data.index_path(split))
+        assert (index.image_root, index.label_root) == (f"{folder}/images", f"{folder}/labels")
+        run(validate, folder, tmp_path, "--write-index")
+        assert read_index(data.index_path(split)) == index
+
+
+def test_own_folders_elsewhere(
+    validate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other = make_own(tmp_path / "own"), make_own(tmp_path / "other")
+    (folder / "images").rename(tmp_path / "photos")
+    (folder / "labels").rename(tmp_path / "maps")
+    options = ["--images", f"{tmp_path}/photos", "--labels", f"{tmp_path}/maps"]
+    run(validate, folder, tmp_path, *options, "--val-share", "0.9999")
+    assert row(capsys.readouterr().out, "pairs to use") == ["4"]
+    options += ["--val-images", f"{other}/images", "--val-labels", f"{other}/labels"]
+    (other / "labels" / "0.png").unlink()
+    with pytest.raises(InputError, match="1 of 8 pairs"):
+        run(validate, folder, tmp_path, *options)
+    assert f"(looked for in {other}/labels)" in capsys.readouterr().out
+
+
+def test_one_image_has_no_validation_split(validate: ModuleType, tmp_path: Path) -> None:
+    folder = make_own(tmp_path / "own", 1)
+    run(validate, folder, tmp_path, "--write-index")
+    assert [path.name for path in folder.glob("*.json")] == ["custom_train.json"]
+
+
+@pytest.mark.parametrize("option", [("--rows", "-1"), ("--val-share", "2"), ("--jobs", "0")])
+def test_impossible_options_are_refused(
+    validate: ModuleType, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(validate, "lip", tmp_path, f"{option[0]}={option[1]}")
+
+
+def test_sheet_has_as_many_rows_as_asked_for(validate: ModuleType, tmp_path: Path) -> None:
+    folder = make_own(tmp_path / "own")
+    (folder / "classes.yaml").write_text("names: [a, b, c]\n")
+    heights = []
+    for rows in ("1", "3"):
+        run(validate, folder, tmp_path, "--rows", rows)
+        with Image.open(tmp_path / "sheet.png") as image:
+            heights.append(image.height)
+    assert heights[1] - heights[0] == 2 * (240 + 6)
+
+
 def test_sheet_without_rows_is_not_drawn(validate: ModuleType, tmp_path: Path) -> None:
     run(validate, make_own(tmp_path / "own"), tmp_path, "--rows", "0")
     assert not (tmp_path / "sheet.png").exists()
@@ -136,9 +237,8 @@ def test_sheet_without_rows_is_not_drawn(validate: ModuleType, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--name", "../x", r"--name is '\.\./x'"),
-        ("--val-share", "3", r"--val-share is 3\.0"),
-        ("--rows", "-3", "--rows is -3"),
+        ("--name", "../x", r"name is '\.\./x'"),
+        ("--val-share", "1", r"validates is 1\.0"),
         ("--sheet", "own", "own is no name of a PNG"),
         ("--sheet", "sheet.jpg", r"sheet\.jpg is no name of a PNG"),
         ("--sheet", "own/images/1.png", r"1\.png is a file of the data set"),
@@ -179,6 +279,11 @@ def test_unknown_names_are_refused(validate: ModuleType, tmp_path: Path) -> None
         run(validate, "atr", tmp_path)
     (tmp_path / "atr" / "val_id.txt").write_text("a\n")
     run(validate, "atr_val", tmp_path)
+    with pytest.raises(InputError, match="the data set atr in .* has no train split"):
+        run(validate, "atr_train", tmp_path)
+    (tmp_path / "ppp").mkdir()
+    with pytest.raises(InputError, match="the data set ppp has no index in .*prepare_pascal"):
+        run(validate, "ppp", tmp_path)
 
 
 @pytest.mark.skipif(not CIHP.is_dir(), reason=f"the real CIHP samples are not at {CIHP}")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+"""What a shell says of a command that Ctrl-C ended."""
 
 _STORAGE_REMEDIES = {
     errno.ENOSPC: "free space",
@@ -49,14 +52,15 @@ def storage_error(error: BaseException) -> InputError | None:
 def exit_on_input_error() -> Iterator[None]:
     """Print an `InputError` as one line on standard error and exit with code 2.
 
-    A full disk and a file or folder that may not be used are reported likewise.
+    A full disk and a file or folder that may not be used are reported likewise; Ctrl-C is one line
+    and the code that shells give it.
 
     Every entry point runs its `main()` inside this context, so that bad input never ends in a
     traceback while a defect of ours still does.
 
     Raises:
         SystemExit: with code `EXIT_BAD_INPUT`, where an `InputError`, or an error that
-            `storage_error` words, left the block.
+            `storage_error` words, left the block; with `EXIT_INTERRUPTED` after Ctrl-C.
     """
     try:
         yield
@@ -68,3 +72,6 @@ def exit_on_input_error() -> Iterator[None]:
             sys.stdout.flush()
         sys.stderr.write(f"error: {told}\n")
         sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(EXIT_INTERRUPTED)

@@ -11,7 +11,8 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from schnet.data.custom import CustomPaths, load_custom, open_custom
-from schnet.data.index import DatasetIndex, read_index
+from schnet.data.file_names import IMAGE_ENDINGS, LABEL_ENDINGS, is_litter, key_by_stem
+from schnet.data.index import read_index, require_labels
 from schnet.data.specs import SPECS, SPLITS, DatasetSpec, SplitLayout
 from schnet.errors import InputError
 
@@ -28,9 +29,6 @@ __all__ = [
 ]
 
 DatasetDict = dict[str, Any]
-
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-LABEL_ENDINGS = (".png",)
 
 
 def register_datasets(root: str | None = None) -> None:
@@ -152,7 +150,7 @@ def class_frequencies(name: str) -> list[float]:
     require_registered(name)
     metadata = MetadataCatalog.get(name)
     index = read_index(metadata.index_file)
-    _check_labels(index, metadata.index_file, metadata.stuff_classes, metadata.ignore_label)
+    require_labels(index, metadata.index_file, metadata.stuff_classes, metadata.ignore_label)
     total = sum(index.pixel_counts)
     if total == 0:
         raise InputError(
@@ -197,7 +195,7 @@ def load_split(spec: DatasetSpec, split: str, root: str | os.PathLike[str]) -> l
 
 def _from_index(spec: DatasetSpec, path: Path) -> list[DatasetDict]:
     index = read_index(path)
-    _check_labels(index, path, spec.classes, spec.ignore_label)
+    require_labels(index, path, spec.classes, spec.ignore_label)
     dicts = []
     for record in index.records:
         entry: DatasetDict = {
@@ -210,18 +208,6 @@ def _from_index(spec: DatasetSpec, path: Path) -> list[DatasetDict]:
             entry["sem_seg_file_name"] = os.path.join(index.label_root, record.label)
         dicts.append(entry)
     return dicts
-
-
-def _check_labels(
-    index: DatasetIndex, path: str | os.PathLike[str], classes: Sequence[str], ignore_label: int
-) -> None:
-    if list(index.classes) != list(classes) or index.ignore_label != ignore_label:
-        raise InputError(
-            f"the index file {os.fspath(path)} has {len(index.classes)} classes "
-            f"({', '.join(index.classes)}; ignored: {index.ignore_label}) but its data set has "
-            f"{len(classes)} ({', '.join(classes)}; ignored: {ignore_label}): move that file away "
-            "and write it again with the data set's script in datasets/"
-        )
 
 
 def _from_tree(
@@ -260,21 +246,8 @@ def _require_folder(
     )
 
 
-def _names_by_id(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
-    """Map file names without their ending to file names, in one pass over a folder."""
-    names: dict[str, str] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            stem, ending = os.path.splitext(entry.name)
-            if ending.lower() not in endings or stem.startswith("."):
-                continue
-            if stem in names:
-                raise InputError(
-                    f"{folder} holds {names[stem]} and {entry.name}, which have one name but for "
-                    "the ending, so that their labels cannot be told apart: remove one"
-                )
-            names[stem] = entry.name
-    return names
+def _names_by_id(folder: Path, endings: Sequence[str]) -> dict[str, str]:
+    return key_by_stem((n for n in os.listdir(folder) if not is_litter(n)), endings, folder)
 
 
 def _read_ids(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from schnet.data.class_list import ClassList, read_class_list
+from schnet.data.file_names import IMAGE_ENDINGS, LABEL_ENDINGS, key_by_stem, walk_files
 from schnet.data.index import read_index
 from schnet.data.labels import IGNORE_LABEL
 from schnet.data.specs import SPECS, DatasetSpec
@@ -29,9 +30,9 @@ DatasetDict = dict[str, Any]
 
 CLASSES_FILE = "classes.yaml"
 IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-LABEL_ENDINGS = (".png",)
 
+# It names files.
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 # A whole word, also at a hump: `left arm`, `arm_left`, `LeftArm`; not `bright`.
 _SIDES = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -116,12 +117,21 @@ def open_custom(paths: CustomPaths) -> CustomDataset:
     """Read a data set's `classes.yaml`; no photo is touched.
 
     Raises:
-        InputError: the file is missing or wrong, or the name is a published data set's.
+        InputError: the file is missing or wrong, the name is a published data set's or none, or
+            the split is impossible.
     """
     if paths.name in SPECS:
         raise InputError(
             f"config key DATASETS.CUSTOM.NAME is {paths.name!r}, the name of a published data set: "
             "choose another"
+        )
+    if not _NAME.fullmatch(paths.name):
+        raise InputError(
+            f"the data set's name is {paths.name!r}: give it one of letters, digits, `_` and `-`"
+        )
+    if not 0 < paths.val_share < 1:
+        raise InputError(
+            f"the share of images that validates is {paths.val_share}: give a number in (0, 1)"
         )
     if bool(paths.val_images) != bool(paths.val_labels):
         raise InputError(
@@ -217,22 +227,8 @@ def _files_below(folder: Path, endings: Sequence[str], kind: str) -> dict[str, P
             f"the folder of {kind} {folder} does not exist: correct DATASETS.CUSTOM, or put the "
             "files there"
         )
-    found: dict[str, Path] = {}
-    for place, names, files in os.walk(folder, followlinks=True):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in sorted(files):
-            stem, ending = os.path.splitext(name)
-            if ending.lower() not in endings or name.startswith("."):
-                continue
-            path = Path(place, name)
-            key = (path.parent.relative_to(folder) / stem).as_posix()
-            if key in found:
-                raise InputError(
-                    f"{found[key]} and {path} have one name but for the ending, so that their "
-                    "partners cannot be told apart: rename one"
-                )
-            found[key] = path
-    return found
+    names = [f"{place}{name}" for place, files in walk_files(folder) for name in files]
+    return {key: folder / name for key, name in key_by_stem(names, endings, folder).items()}
 
 
 def _held_out(names: Sequence[str], share: float) -> set[str]:

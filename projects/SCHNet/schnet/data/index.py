@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from schnet.data.files import atomic_path
 from schnet.errors import InputError
 
 INDEX_FORMAT = "schnet-index/1"
+
+PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class DatasetIndex:
     ignore_label: int = 255
 
 
-def write_index(path: str | os.PathLike[str], index: DatasetIndex) -> None:
+def write_index(path: PathLike, index: DatasetIndex) -> None:
     """Write an index as JSON, atomically: a reader sees the old file or the whole new one."""
     content: dict[str, Any] = {"format": INDEX_FORMAT, **asdict(index)}
     content["records"] = [[r.image, r.label, r.height, r.width] for r in index.records]
@@ -65,7 +68,7 @@ def write_index(path: str | os.PathLike[str], index: DatasetIndex) -> None:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def read_index(path: str | os.PathLike[str]) -> DatasetIndex:
+def read_index(path: PathLike) -> DatasetIndex:
     """Read an index that `write_index` wrote; its roots come back as absolute paths.
 
     Raises:
@@ -96,6 +99,29 @@ def read_index(path: str | os.PathLike[str]) -> DatasetIndex:
             f"the index file {source} is incomplete ({error!r}): write it again with the data "
             "set's script in datasets/"
         ) from None
+
+
+def require_labels(
+    index: DatasetIndex, path: PathLike, classes: Sequence[str], ignore_label: int
+) -> None:
+    """Refuse an index of other labels than its data set has.
+
+    Args:
+        index: as it was read.
+        path: where from, for the message.
+        classes: of the data set.
+        ignore_label: of the data set.
+
+    Raises:
+        InputError: names the file and both label lists.
+    """
+    if list(index.classes) != list(classes) or index.ignore_label != ignore_label:
+        raise InputError(
+            f"the index file {os.fspath(path)} has {len(index.classes)} classes "
+            f"({', '.join(index.classes)}; ignored: {index.ignore_label}) but its data set has "
+            f"{len(classes)} ({', '.join(classes)}; ignored: {ignore_label}): move that file away "
+            "and write it again with the data set's script in datasets/"
+        )
 
 
 def _parse(content: dict[str, Any], folder: Path) -> DatasetIndex:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from schnet.data.label_maps import read_label
+from schnet.data.processes import process_map
 from schnet.errors import InputError
 from schnet.evaluation.boundary import DEFAULT_TOLERANCE
 from schnet.evaluation.confusion import Counts
@@ -24,8 +23,7 @@ from schnet.evaluation.counts import ParsingCounts
 from schnet.evaluation.instance_files import read_predicted_labels
 
 ENDING = ".png"
-# Pairs handed to a process at once: enough to make the handing over cheap, few enough for a
-# progress bar that moves.
+# Pairs that a process counts at once.
 _CHUNK = 16
 
 
@@ -111,18 +109,15 @@ def count_pairs(
         jobs: number of processes; 1 works in this one. The result is the same for any.
 
     Raises:
-        InputError: a file is unreadable or holds an impossible label, or two sizes differ.
+        InputError: a file is unreadable or holds an impossible label, two sizes differ, or a
+            process was killed.
     """
     total = _new_counts(settings)
     chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
     work = partial(_count_chunk, settings=settings)
     with tqdm(total=len(pairs), desc="counting", unit="image") as bar:
-        if jobs == 1 or len(chunks) == 1:
-            results = map(work, chunks)
+        with process_map(work, chunks, jobs=jobs) as results:
             vector = _add_up(results, chunks, total.as_vector(), bar)
-        else:
-            with ProcessPoolExecutor(min(jobs, len(chunks)), initializer=_init_worker) as pool:
-                vector = _add_up(pool.map(work, chunks), chunks, total.as_vector(), bar)
     total.replace(vector)
     return total
 
@@ -178,8 +173,3 @@ def _count_chunk(pairs: Sequence[FolderPair], settings: CountSettings) -> Counts
             )
         counts.update(truth, prediction)
     return counts.as_vector()
-
-
-def _init_worker() -> None:
-    """Keep a worker to one core; forked threads of OpenCV's would hang besides."""
-    cv2.setNumThreads(0)

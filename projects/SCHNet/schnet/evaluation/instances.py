@@ -7,8 +7,7 @@ with the number of predictions alone. `schnet.evaluation.instance_metrics` has t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from schnet.data.labels import IGNORE_LABEL
+from schnet.data.processes import process_map
 from schnet.errors import InputError
 from schnet.evaluation.average_precision import average_precision, mean_defined
 from schnet.evaluation.instance_files import (
@@ -121,12 +121,12 @@ def evaluate_instances(
         jobs: number of processes; the numbers do not depend on it.
 
     Raises:
-        InputError: a file is bad (of several, the first image's is named), or there is no true
-            instance.
+        InputError: a file is bad (of several, the first image's is named), there is no true
+            instance, or a process was killed.
     """
     work = partial(match_image, num_classes=num_classes, ignore_label=ignore_label)
-    matches = _work(tasks, work, jobs)
-    found = list(tqdm(matches, desc="matching", unit="image", total=len(tasks)))
+    with process_map(work, tasks, jobs=jobs, chunk=_CHUNK) as matches:
+        found = list(tqdm(matches, desc="matching", unit="image", total=len(tasks)))
     return summarize(found, num_classes)
 
 
@@ -199,16 +199,6 @@ def summarize(matches: Iterable[ImageMatches], num_classes: int) -> InstanceResu
         len(person_scores),
         sum(one.ids_without_pixels for one in found),
     )
-
-
-def _work(
-    tasks: Sequence[ImageTask], work: partial[ImageMatches], jobs: int
-) -> Iterator[ImageMatches]:
-    if jobs == 1 or len(tasks) <= _CHUNK:
-        yield from map(work, tasks)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(work, tasks, chunksize=_CHUNK)
 
 
 def _read_truth(

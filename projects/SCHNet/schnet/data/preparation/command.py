@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def prepare_parser(name: str, description: str) -> argparse.ArgumentParser:
     add_jobs_argument(parser)
     parser.add_argument(
         "--max-damaged",
-        type=_share,
+        type=parse_share,
         default=DEFAULT_MAX_DAMAGED,
         metavar="SHARE",
         help="share of damaged pairs above which nothing is indexed (default: %(default)s)",
@@ -72,7 +73,7 @@ def add_jobs_argument(parser: argparse.ArgumentParser) -> None:
     """Add `--jobs`."""
     parser.add_argument(
         "--jobs",
-        type=_positive,
+        type=parse_count,
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes to work with (default: one a core)",
@@ -122,23 +123,31 @@ def prepare(
         for split, files in splits.items()
     }
     results = {split: one.results for split, one in prepared.items()}
-    every_result = [result for found in results.values() for result in found]
-    refuse_too_many_problems(every_result, options.max_damaged)
+    refuse_too_many_problems(results, options.max_damaged)
     for split, one in prepared.items():
         index_split(spec, one, index_file(target, split))
     written = ", ".join(str(index_file(target, split)) for split in splits)
     return report(spec, results, {**(notes or {}), "written": written})
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
-    return value
+def parse_count(text: str, least: int = 1) -> int:
+    """Read a whole number off a command line.
+
+    Raises:
+        ArgumentTypeError: it is none, or below `least`.
+    """
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+    return int(text)
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1]")
-    return value
+def parse_share(text: str) -> float:
+    """Read a share in [0, 1] off a command line.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number in [0, 1]")

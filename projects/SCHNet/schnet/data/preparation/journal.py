@@ -6,6 +6,7 @@ as the pairs are done. An interrupted run loses at most its last line.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from schnet.data.files import atomic_path
+from schnet.data.files import atomic_path, name_in_errors
 from schnet.data.index import IndexRecord
 from schnet.data.preparation.pairs import OutputFile, PairResult, PairStatus, PairTask
 from schnet.data.preparation.sources import SourceFile
@@ -82,7 +83,9 @@ class Journal:
     ) -> None:
         """Close the file."""
         assert self._file is not None
-        self._file.close()
+        # What a full disk did not take would be tried again, and hide the first error.
+        with contextlib.suppress(OSError) if kind else name_in_errors(self.path):
+            self._file.close()
         self._file = None
 
     def add(self, task: PairTask, result: PairResult) -> None:
@@ -91,7 +94,8 @@ class Journal:
         content = dataclasses.asdict(result)
         content["status"] = result.status.name
         entry = {"id": task.image_id, "task": _task_key(task), "result": content}
-        self._file.write(json.dumps(entry) + "\n")
+        with name_in_errors(self.path):
+            self._file.write(json.dumps(entry) + "\n")
 
 
 def _task_key(task: PairTask) -> list[list[Any] | None]:
@@ -125,7 +129,8 @@ def _read(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     entries = {}
     for line in lines:
         try:
-            entry = json.loads(line)
+            content = json.loads(line)
+            entry = {key: content[key] for key in ("id", "task", "result")}
             _parse_result(entry["result"])
             if not of_these_settings:
                 entry["task"] = None

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 
+from schnet.data.file_names import IMAGE_ENDINGS
 from schnet.data.preparation.command import prepare, prepare_parser, read_options
 from schnet.data.preparation.sources import (
     SourceFile,
@@ -13,7 +14,7 @@ from schnet.data.preparation.sources import (
     SourceTree,
     open_source,
 )
-from schnet.data.preparation.splits import IMAGE_ENDINGS, SplitFiles, files_by_id, parse_ids
+from schnet.data.preparation.splits import SplitFiles, files_by_id, parse_ids
 from schnet.data.specs import DatasetSpec, SplitLayout
 from schnet.errors import InputError
 
@@ -70,7 +71,7 @@ def find_splits(spec: DatasetSpec, tree: SourceTree) -> dict[str, SplitFiles]:
     if not splits:
         wanted = " or ".join(f"{layout.image_dirs[-1]}/" for layout in spec.layout.values())
         raise InputError(
-            f"the source {tree} holds none of {spec.name}'s folders {wanted}: give --source the "
+            f"the source {tree} holds none of {spec.name}'s folders {wanted}: name the "
             "folder that the official archives unpack to, or the zip files"
         )
     return splits
@@ -86,7 +87,7 @@ def require_folder(tree: SourceTree, end: str, purpose: str) -> SourceFolder:
     if folder is None:
         raise InputError(
             f"the source {tree} has no folder {end}/ with {purpose}: unpack that archive too, or "
-            "give its zip file to --source as well"
+            "name its zip file as well"
         )
     return folder
 
@@ -101,14 +102,17 @@ def read_ids(file: SourceFile) -> tuple[str, ...]:
     """Read an id list.
 
     Raises:
-        InputError: it is damaged.
+        InputError: it is damaged or names no image.
     """
     try:
-        return parse_ids(file.read("id list").decode("utf-8-sig"))
+        ids = parse_ids(file.read("id list").decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(
             f"the id list {file.path} is no UTF-8 text ({error}): download it again"
         ) from None
+    if not ids:
+        raise InputError(f"the id list {file.path} names no image: download it again")
+    return ids
 
 
 def split_by_name(names: Sequence[str], sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schnet.data.files import atomic_path
 from schnet.data.index import IndexRecord
@@ -147,6 +148,24 @@ def check_pair(task: PairTask, rules: PairRules) -> PairResult:
     """
     result = _check(task, rules)
     return replace(result, has_image=task.image is not None, has_label=task.label is not None)
+
+
+def count_labels(
+    results: Sequence[PairResult], num_classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Add up what the usable pairs show.
+
+    Args:
+        results: of any pairs.
+        num_classes: K.
+
+    Returns:
+        Numbers of pixels and of images of each class and, last, of the ignore label; (K + 1,).
+    """
+    used = [r for r in results if r.status in GOOD and r.pixel_counts]
+    counts = np.array([[*r.pixel_counts, r.ignored] for r in used], np.int64)
+    counts = counts.reshape(-1, num_classes + 1)
+    return counts.sum(0), (counts > 0).sum(0)
 
 
 def _check(task: PairTask, rules: PairRules) -> PairResult:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from schnet.data.file_names import IMAGE_ENDINGS, LABEL_ENDINGS
 from schnet.data.preparation.official import find_ids, read_ids, require_folder
 from schnet.data.preparation.sources import SourceFile, SourceFolder, SourceTree
-from schnet.data.preparation.splits import IMAGE_ENDINGS, SplitFiles, files_by_id
+from schnet.data.preparation.splits import SplitFiles, files_by_id
 from schnet.data.specs import SPECS
 from schnet.errors import InputError
 
 ANNOTATIONS = "Annotations_Part"
-ANNOTATION_ENDINGS, LABEL_ENDINGS = (".mat",), (".png",)
+ANNOTATION_ENDINGS = (".mat",)
 
 _LAYOUT = SPECS["ppp"].layout
 _VOC_LISTS = ("VOC2010/ImageSets/Main", "ImageSets/Main")

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from tabulate import tabulate
 
-from schnet.data.preparation.pairs import GOOD, PairResult, PairStatus
-from schnet.data.preparation.splits import problems
+from schnet.data.preparation.pairs import GOOD, PairStatus, count_labels
+from schnet.data.preparation.splits import Results, problems
 from schnet.data.specs import DatasetSpec
-
-Results = Mapping[str, Sequence[PairResult]]
-"""All results of each split, by its name."""
 
 
 def report(spec: DatasetSpec, results: Results, notes: Mapping[str, str]) -> str:
@@ -69,7 +65,7 @@ def _classes(spec: DatasetSpec, results: Results) -> str:
     columns = []
     for split, found in results.items():
         headers += [f"{split} pixels", "share", "images"]
-        columns.append(_histogram(spec, found))
+        columns.append(count_labels(found, len(spec.classes)))
     rows = []
     for value, name in enumerate([*spec.classes, "ignored"]):
         label = value if value < len(spec.classes) else spec.ignore_label
@@ -81,14 +77,6 @@ def _classes(spec: DatasetSpec, results: Results) -> str:
             row.append(f"{images[value]:,}")
         rows.append(row)
     return _table(headers, rows)
-
-
-def _histogram(spec: DatasetSpec, results: Sequence[PairResult]) -> tuple[np.ndarray, np.ndarray]:
-    """Count pixels and images of each class and of the ignore label, over the usable pairs."""
-    used = [r for r in results if r.status in GOOD and r.pixel_counts]
-    counts = np.array([[*r.pixel_counts, r.ignored] for r in used], np.int64)
-    counts = counts.reshape(-1, len(spec.classes) + 1)
-    return counts.sum(0), (counts > 0).sum(0)
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

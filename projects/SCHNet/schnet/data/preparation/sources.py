@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from schnet.data.file_names import is_litter, walk_files
 from schnet.data.reading import read_bytes
 from schnet.errors import InputError
 
 # What a damaged zip file raises, opened or read; NotImplementedError is an unknown compression,
 # RuntimeError a password.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
-# macOS puts copies of its file attributes into zip files, with images' names and endings.
-_FOREIGN_FOLDERS = ("__MACOSX",)
 
 
 @dataclass(frozen=True)
@@ -193,29 +192,26 @@ def open_source(paths: Sequence[Path]) -> SourceTree:
     return SourceTree(roots, folders)
 
 
+def stat_file(root: Path, name: str) -> SourceFile | None:
+    """Describe a file of a folder; None where it is not there.
+
+    A link that leads nowhere is no file: it becomes a missing partner.
+
+    Args:
+        root: the folder.
+        name: path below it, with forward slashes.
+    """
+    try:
+        status = os.stat(root / name)
+    except OSError:
+        return None
+    return SourceFile(str(root), name, False, status.st_size, status.st_mtime_ns)
+
+
 def _list_folder(root: Path) -> Iterator[SourceFolder]:
-    seen = set()
-    # Data sets are often links to another disk; a link to a folder above must not go on for ever.
-    for place, names, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            names.clear()
-            continue
-        seen.add(real)
-        names[:] = sorted(n for n in names if not n.startswith(".") and n not in _FOREIGN_FOLDERS)
-        relative = Path(place).relative_to(root).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        found = {}
-        for name in sorted(files):
-            try:
-                status = os.stat(os.path.join(place, name))
-            except OSError:
-                # A dangling link: as a file that is not there it becomes a missing partner.
-                continue
-            if not name.startswith("."):
-                found[name] = SourceFile(
-                    str(root), prefix + name, False, status.st_size, status.st_mtime_ns
-                )
+    for prefix, names in walk_files(root):
+        files = {name: stat_file(root, prefix + name) for name in names}
+        found = {name: file for name, file in files.items() if file is not None}
         yield SourceFolder(str(root), prefix.rstrip("/"), False, found)
 
 
@@ -230,13 +226,13 @@ def _list_zip(path: Path) -> list[SourceFolder]:
     folders: dict[str, SourceFolder] = {}
     for member in members:
         pure = PurePosixPath(member.filename)
-        if member.is_dir() or pure.name.startswith(".") or _FOREIGN_FOLDERS[0] in pure.parts:
-            continue
         # A name that leads out of the folder that it is unpacked to is no data set's.
         if pure.is_absolute() or ".." in pure.parts:
             raise InputError(
                 f"the zip file {path} holds the unsafe name {member.filename!r}: do not use it"
             )
+        if member.is_dir() or any(is_litter(part) for part in pure.parts):
+            continue
         parent = "" if pure.parent == PurePosixPath(".") else str(pure.parent)
         folder = folders.setdefault(parent, SourceFolder(str(path), parent, True))
         folder.files[pure.name] = SourceFile(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import cv2
-import numpy as np
 from tqdm import tqdm
 
+from schnet.data.file_names import IMAGE_ENDINGS, LABEL_ENDINGS, key_by_stem
 from schnet.data.index import DatasetIndex, write_index
 from schnet.data.preparation.journal import Journal
 from schnet.data.preparation.output import journal_path
@@ -24,17 +23,19 @@ from schnet.data.preparation.pairs import (
     PairStatus,
     PairTask,
     check_pair,
+    count_labels,
 )
 from schnet.data.preparation.sources import SourceFile, SourceFolder
+from schnet.data.processes import process_map
 from schnet.data.specs import DatasetSpec
 from schnet.errors import InputError
 
-# Files handed to a process at once: enough to make the handing over cheap, few enough for a
-# progress bar that moves.
+# Pairs handed to a process at once.
 _CHUNK = 8
 _NAMED_PROBLEMS = 10
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+Results = Mapping[str, Sequence[PairResult]]
+"""All results of each split, by its name."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class SplitFiles:
     images: SourceFolder
     labels: SourceFolder | None
     ids: tuple[str, ...] | None
-    label_endings: tuple[str, ...] = (".png",)
+    label_endings: tuple[str, ...] = LABEL_ENDINGS
     written_labels: str = "labels"
     written_images: str = "images"
 
@@ -64,18 +65,8 @@ def files_by_id(folder: SourceFolder, endings: Sequence[str]) -> dict[str, Sourc
     Raises:
         InputError: two files differ in their ending only; both are named.
     """
-    found: dict[str, SourceFile] = {}
-    for name in sorted(folder.files):
-        stem, ending = os.path.splitext(name)
-        if ending.lower() not in endings:
-            continue
-        if stem in found:
-            raise InputError(
-                f"{found[stem].path} and {folder.files[name].path} have one name but for the "
-                "ending, so that their labels cannot be told apart: remove one"
-            )
-        found[stem] = folder.files[name]
-    return found
+    names = key_by_stem(folder.files, endings, folder.path)
+    return {image_id: folder.files[name] for image_id, name in names.items()}
 
 
 def pair_files(files: SplitFiles) -> list[PairTask]:
@@ -203,6 +194,9 @@ def check_pairs(
 
     Returns:
         The results in the order of the tasks.
+
+    Raises:
+        InputError: a process was killed.
     """
     known: list[PairResult | None] = [None] * len(tasks)
     if journal is not None and rules.target is not None:
@@ -210,35 +204,20 @@ def check_pairs(
     new = [task for task, result in zip(tasks, known, strict=True) if result is None]
     if journal is not None:
         new = [replace(task, earlier=journal.outputs(task)) for task in new]
-    bar = tqdm(desc=title, unit="image", total=len(tasks), initial=len(tasks) - len(new))
     fresh = []
-    with bar:
-        if journal is None:
-            fresh = [result for result in _progress(_work(new, rules, jobs), bar)]
-        else:
-            with journal:
-                results = _progress(_work(new, rules, jobs), bar)
-                for task, result in zip(new, results, strict=True):
-                    journal.add(task, result)
-                    fresh.append(result)
+    work = partial(check_pair, rules=rules)
+    with (
+        tqdm(desc=title, unit="image", total=len(tasks), initial=len(tasks) - len(new)) as bar,
+        journal or contextlib.nullcontext(),
+        process_map(work, new, jobs=jobs, chunk=_CHUNK) as results,
+    ):
+        for task, result in zip(new, results, strict=True):
+            if journal is not None:
+                journal.add(task, result)
+            fresh.append(result)
+            bar.update()
     remaining = iter(fresh)
     return [next(remaining) if old is None else _as_unchanged(old) for old in known]
-
-
-def _work(tasks: Sequence[PairTask], rules: PairRules, jobs: int) -> Iterator[PairResult]:
-    work = partial(check_pair, rules=rules)
-    if jobs == 1 or len(tasks) <= _CHUNK:
-        yield from map(work, tasks)
-        return
-    # OpenCV's own threads would only get into each other's way.
-    with ProcessPoolExecutor(jobs, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-        yield from pool.map(work, tasks, chunksize=_CHUNK)
-
-
-def _progress(results: Iterator[PairResult], bar: tqdm[None]) -> Iterator[PairResult]:
-    for result in results:
-        bar.update()
-        yield result
 
 
 def _as_unchanged(result: PairResult) -> PairResult:
@@ -252,24 +231,35 @@ def problems(results: Sequence[PairResult]) -> list[str]:
     return [result.problem for result in results if result.problem]
 
 
-def refuse_too_many_problems(results: Sequence[PairResult], max_share: float) -> None:
+def refuse_too_many_problems(results: Results, max_share: float) -> None:
     """Stop where so many pairs are damaged that the download must be.
 
     Args:
-        results: of all pairs.
+        results: of all splits.
         max_share: largest allowed share of pairs that are left out, in [0, 1].
 
     Raises:
-        InputError: the share is exceeded or no pair is left; the first sentences are repeated.
+        InputError: the share is exceeded, or a split has no pair left; the first sentences are
+            repeated.
     """
-    found = problems(results)
-    good = sum(result.status in GOOD for result in results)
-    if len(found) > max_share * len(results) or not good:
-        named = "; ".join(found[:_NAMED_PROBLEMS])
+    every = [result for found in results.values() for result in found]
+    told = problems(every)
+    if len(told) > max_share * len(every):
         raise InputError(
-            f"{len(found)} of {len(results)} pairs cannot be used, more than {max_share:.0%}, and "
-            f"no index was written: repair the download or raise --max-damaged ({named})"
+            f"{len(told)} of {len(every)} pairs cannot be used, more than {max_share:.0%}, and no "
+            f"index was written: repair the download or raise --max-damaged ({_first(told)})"
         )
+    for split, found in results.items():
+        if not any(result.status in GOOD for result in found):
+            reason = _first(problems(found)) or "no image that shows a part is there"
+            raise InputError(
+                f"none of the {len(found)} pairs of the split {split} can be used, and no index "
+                f"was written: repair the download ({reason})"
+            )
+
+
+def _first(told: Sequence[str]) -> str:
+    return "; ".join(told[:_NAMED_PROBLEMS])
 
 
 def index_split(spec: DatasetSpec, prepared: PreparedSplit, path: Path) -> None:
@@ -280,15 +270,13 @@ def index_split(spec: DatasetSpec, prepared: PreparedSplit, path: Path) -> None:
         prepared: the split.
         path: the index file.
     """
-    good = [result for result in prepared.results if result.status in GOOD]
-    counts = [result.pixel_counts for result in good if result.pixel_counts]
-    totals = np.array(counts, np.int64).reshape(-1, len(spec.classes)).sum(0)
+    pixels, _ = count_labels(prepared.results, len(spec.classes))
     index = DatasetIndex(
         classes=spec.classes,
         image_root=prepared.image_root,
         label_root=prepared.label_root,
-        pixel_counts=tuple(int(count) for count in totals),
-        records=tuple(result.record for result in good if result.record is not None),
+        pixel_counts=tuple(pixels[:-1].tolist()),
+        records=tuple(result.record for result in prepared.results if result.record is not None),
         ignore_label=spec.ignore_label,
     )
     write_index(path, index)

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from schnet.data.custom import CustomDataset, list_pairs
-from schnet.data.index import DatasetIndex, read_index, write_index
+from schnet.data.index import DatasetIndex, read_index, require_labels, write_index
 from schnet.data.preparation.official import find_ids, find_splits, require_folder
-from schnet.data.preparation.output import refuse_foreign_index
-from schnet.data.preparation.pairs import PairResult, PairTask
-from schnet.data.preparation.sources import SourceFile, open_source
+from schnet.data.preparation.output import index_file, refuse_foreign_index
+from schnet.data.preparation.pairs import PairResult, PairTask, count_labels
+from schnet.data.preparation.sources import SourceFile, open_source, stat_file
 from schnet.data.preparation.splits import SplitFiles, pair_files
 from schnet.data.specs import SPLITS, DatasetSpec
 from schnet.errors import InputError
@@ -31,14 +29,16 @@ def published_tasks(spec: DatasetSpec, root: Path) -> dict[str, list[PairTask]]:
         The tasks of each split that is there; those of its index where it has one.
 
     Raises:
-        InputError: there is no split.
+        InputError: there is no split, or an index is of other labels.
     """
     folder = root / spec.folder
     tasks = {}
     for split in spec.splits:
-        path = folder / f"{split}.json"
+        path = index_file(folder, split)
         if path.exists():
-            tasks[split] = _indexed_tasks(read_index(path))
+            index = read_index(path)
+            require_labels(index, path, spec.classes, spec.ignore_label)
+            tasks[split] = _indexed_tasks(index)
     if tasks:
         return tasks
     if not folder.is_dir():
@@ -60,8 +60,8 @@ def custom_tasks(data: CustomDataset) -> dict[str, list[PairTask]]:
         tasks[split] = [
             PairTask(
                 pair.image_id,
-                None if pair.image is None else _file(images, pair.image),
-                None if pair.label is None else _file(labels, pair.label),
+                _stat(images, pair.image),
+                _stat(labels, pair.label),
                 place=str(images if pair.image is None else labels),
             )
             for pair in list_pairs(data, split)
@@ -92,18 +92,22 @@ def write_custom_index(
         assert task.image is not None and task.label is not None and result.record is not None
         record = replace(result.record, image=task.image.name, label=task.label.name)
         records.append(record)
-    counts = np.array([result.pixel_counts for result in results], np.int64).sum(0)
+    pixels, _ = count_labels(results, len(data.class_list.names))
     index = DatasetIndex(
         classes=data.class_list.names,
         image_root=str(images.resolve()),
         label_root=str(labels.resolve()),
-        pixel_counts=tuple(int(count) for count in counts),
+        pixel_counts=tuple(pixels[:-1].tolist()),
         records=tuple(records),
     )
     path = data.index_path(split)
     refuse_foreign_index(path)
     write_index(path, index)
     return path
+
+
+def _stat(folder: Path, path: Path | None) -> SourceFile | None:
+    return None if path is None else stat_file(folder, path.relative_to(folder).as_posix())
 
 
 def _tree_splits(spec: DatasetSpec, folder: Path) -> dict[str, SplitFiles]:
@@ -130,24 +134,14 @@ def _indexed_tasks(index: DatasetIndex) -> list[PairTask]:
     images, labels = Path(index.image_root), Path(index.label_root)
     tasks = []
     for record in index.records:
-        image = _file(images, images / record.image)
+        image = stat_file(images, record.image)
         tasks.append(
             PairTask(
                 os.path.splitext(record.image)[0],
                 image,
-                _file(labels, labels / record.label) if record.label else None,
+                stat_file(labels, record.label) if record.label else None,
                 unlabelled=not record.label,
                 place=str(images if image is None else labels),
             )
         )
     return tasks
-
-
-def _file(folder: Path, path: Path) -> SourceFile | None:
-    """Describe a file below a folder; None where it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    name = path.relative_to(folder).as_posix()
-    return SourceFile(str(folder), name, False, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,71 @@
+"""Names of a data set's files: which count, and which have one name but for the ending."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from schnet.errors import InputError
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Lower-case endings of photos."""
+LABEL_ENDINGS = (".png",)
+"""Lower-case endings of index PNGs."""
+
+# macOS puts copies of its file attributes into zip files, with images' names and endings.
+_FOREIGN_FOLDER = "__MACOSX"
+
+
+def is_litter(name: str) -> bool:
+    """Tell whether a file or folder of this name is hidden, or macOS's own."""
+    return name.startswith(".") or name == _FOREIGN_FOLDER
+
+
+def walk_files(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Walk a folder and all below it, links included, litter left out; sorted.
+
+    Yields:
+        Each folder as a prefix below `root`, empty for itself or ending in `/`, with the names of
+        the files in it.
+    """
+    seen = set()
+    # Data sets are often links to another disk; a link to a folder above must not go on for ever.
+    for place, names, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            names.clear()
+            continue
+        seen.add(real)
+        names[:] = sorted(name for name in names if not is_litter(name))
+        relative = Path(place).relative_to(root).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
+        yield prefix, sorted(name for name in files if not is_litter(name))
+
+
+def key_by_stem(
+    names: Iterable[str], endings: Sequence[str], folder: str | os.PathLike[str]
+) -> dict[str, str]:
+    """Map file names by themselves without their ending, sorted.
+
+    Args:
+        names: of files, perhaps with folders before them.
+        endings: lower-case endings of those that count, in upper case too.
+        folder: where the files are, for the message.
+
+    Raises:
+        InputError: two names differ in their ending only; both are named.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        stem, ending = os.path.splitext(name)
+        if ending.lower() not in endings:
+            continue
+        if stem in found:
+            raise InputError(
+                f"{os.fspath(folder)} holds {found[stem]} and {name}, which have one name but for "
+                "the ending, so that what belongs to them cannot be told apart: rename or remove "
+                "one"
+            )
+        found[stem] = name
+    return found
