@@ -117,7 +117,9 @@ def validate(
         write_index: record one's own data set in indexes, where all its pairs can be used.
     """
     spec = subject.spec
-    rules = PairRules(len(spec.classes), spec.palette, spec.ignore_label)
+    rules = PairRules(
+        len(spec.classes), spec.palette, spec.ignore_label, refuse_colors=spec.refuse_colors
+    )
     results = {
         split: check_pairs(tasks, rules, jobs=jobs, title=f"{spec.name} {split}")
         for split, tasks in subject.tasks.items()

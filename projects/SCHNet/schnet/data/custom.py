@@ -88,6 +88,7 @@ class CustomDataset:
             prompts=own.prompts,
             layout={},
             remedy=f"correct {self.classes_file} or DATASETS.CUSTOM",
+            refuse_colors=True,
         )
 
     def index_path(self, split: str) -> Path:

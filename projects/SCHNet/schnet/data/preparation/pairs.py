@@ -117,6 +117,7 @@ class PairRules:
         palette: colours of the label maps that are written.
         ignore_label: the one label allowed besides.
         convert: makes labels of a label file; None takes index PNGs as they are.
+        refuse_colors: refuse colour images as label maps, unless their channels are equal.
         target: output folder; None writes nothing.
         image_folder: folder below `target` that photos are copied to; empty leaves them where
             they are.
@@ -127,6 +128,7 @@ class PairRules:
     palette: Sequence[Sequence[int]] = ()
     ignore_label: int = IGNORE_LABEL
     convert: LabelConverter | None = None
+    refuse_colors: bool = False
     target: Path | None = None
     image_folder: str = ""
     label_folder: str = ""
@@ -218,7 +220,9 @@ def _missing(task: PairTask) -> str:
 def _labels(file: SourceFile | None, data: bytes, rules: PairRules) -> UInt8Array | None:
     if file is None:
         return None
-    return (rules.convert or decode_label)(data, file.path)
+    if rules.convert is not None:
+        return rules.convert(data, file.path)
+    return decode_label(data, file.path, rules.refuse_colors)
 
 
 def _fault(

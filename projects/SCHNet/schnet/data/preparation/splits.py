@@ -154,10 +154,10 @@ def prepare_split(
         len(spec.classes),
         spec.palette,
         spec.ignore_label,
-        convert,
-        target,
-        files.written_images if files.images.archived else "",
-        files.written_labels if writes_labels else "",
+        convert=convert,
+        target=target,
+        image_folder=files.written_images if files.images.archived else "",
+        label_folder=files.written_labels if writes_labels else "",
     )
     key = {
         "classes": list(spec.classes),
