@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,19 @@ def test_interrupted_write_keeps_the_old_file(tmp_path: Path) -> None:
         temporary.write_text("ha")
         raise KeyboardInterrupt
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_errors_of_a_full_disk_name_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    with pytest.raises(OSError) as caught, atomic_path(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(target)
+    with pytest.raises(OSError) as caught, atomic_path(target):
+        raise OSError(errno.ENOENT, "No such file or directory", "other")
+    assert caught.value.filename == "other"
+    with pytest.raises(OSError, match="^words$") as caught, atomic_path(target):
+        raise OSError("words")
+    assert caught.value.filename is None
 
 
 def test_a_reader_keeps_what_it_opened(tmp_path: Path) -> None:

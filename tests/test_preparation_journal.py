@@ -123,14 +123,18 @@ def test_entry_that_does_not_say_its_files_is_passed_over(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk")
+@pytest.mark.parametrize("buffering", [1, -1], ids=["at a line", "at the end"])
 def test_full_disk_is_one_line_that_names_the_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    buffering: int,
 ) -> None:
     path = tmp_path / "journal"
     write(path)
 
     def open_full(*_: object, **__: object) -> object:
-        return open("/dev/full", "a", encoding="utf-8", buffering=1)
+        return open("/dev/full", "a", encoding="utf-8", buffering=buffering)
 
     monkeypatch.setattr("schnet.data.preparation.journal.open", open_full, raising=False)
     with pytest.raises(SystemExit), exit_on_input_error(), Journal(path, SETTINGS) as journal:

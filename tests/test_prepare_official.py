@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +284,42 @@ def test_command_lines(tmp_path: Path, name: str) -> None:
     failed = run("--source", tmp_path / "nowhere", "--output", tmp_path / "out")
     assert failed.returncode == 2 and "nowhere does not exist" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_interrupt_is_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    images, labels = tmp_path / "lip" / "train_images", tmp_path / "lip" / "train_segmentations"
+    for number in range(30):
+        write_pair(images, labels, f"n{number:02d}", seed=number)
+    # Reading it waits for a writer, so that the run is under way however fast it is.
+    (images / "n20.jpg").unlink()
+    os.mkfifo(images / "n20.jpg")
+    journal = tmp_path / "out" / ".train.journal.jsonl"
+    script = str(REPOSITORY / "datasets" / "prepare_lip.py")
+    process = subprocess.Popen(
+        [sys.executable, script, "--source", str(images.parent), "--jobs", "2", "--output"]
+        + [str(tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background jobs ignore it, and so would this one.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),
+    )
+    while process.poll() is None and not (journal.exists() and len(journal.read_text()) > 3000):
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            os.close(os.open(images / "n20.jpg", os.O_WRONLY | os.O_NONBLOCK))
+        time.sleep(0.02)
+    told = process.communicate()[1]
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == "interrupted" and "Traceback" not in told
+    assert not (tmp_path / "out" / "train.json").exists()
+    (images / "n20.jpg").unlink()
+    write_pair(images, labels, "n20", seed=20)
+    summary = prepare("lip", tmp_path / "out", images.parent)
+    assert row(summary, "pairs to use") == ["30"]
+    assert int(row(summary, "pairs unchanged since the last run")[0]) >= 8
 
 
 @pytest.mark.skipif(not CIHP.is_dir(), reason=f"the real CIHP samples are not at {CIHP}")

@@ -6,7 +6,6 @@ as the pairs are done. An interrupted run loses at most its last line.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -83,8 +82,7 @@ class Journal:
     ) -> None:
         """Close the file."""
         assert self._file is not None
-        # What a full disk did not take would be tried again, and hide the first error.
-        with contextlib.suppress(OSError) if kind else name_in_errors(self.path):
+        with name_in_errors(self.path):
             self._file.close()
         self._file = None
 
