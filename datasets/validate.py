@@ -117,7 +117,9 @@ def validate(
         write_index: record one's own data set in indexes, where all its pairs can be used.
     """
     spec = subject.spec
-    rules = PairRules(len(spec.classes), spec.palette, spec.ignore_label)
+    rules = PairRules(
+        len(spec.classes), spec.palette, spec.ignore_label, refuse_colors=spec.refuse_colors
+    )
     results = {
         split: check_pairs(tasks, rules, jobs=jobs, title=f"{spec.name} {split}")
         for split, tasks in subject.tasks.items()
@@ -205,6 +207,22 @@ def _argument_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _folder_name(path: Path) -> str:
+    """Name the folder of one's own data set, also where its `classes.yaml` is given."""
+    return (path.parent if path.is_file() else path).resolve().name
+
+
+def _refuse_sheet(sheet: Path, tasks: Tasks) -> None:
+    """Refuse a folder, another kind of file, and a file of the data set."""
+    if sheet.suffix.lower() != ".png" or sheet.is_dir():
+        raise InputError(f"--sheet {sheet} is no name of a PNG: give one, such as sheet.png")
+    files = (
+        file for found in tasks.values() for task in found for file in (task.image, task.label)
+    )
+    if sheet.exists() and any(file and os.path.samefile(file.path, sheet) for file in files):
+        raise InputError(f"--sheet {sheet} is a file of the data set: give another name")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Check the data set that the command line names and print the summary.
 
@@ -224,15 +242,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     subject = find_subject(options.dataset, paths, options.root)
     if options.write_index and subject.custom is None:
         raise InputError(
-            f"--write-index is for data sets of your own: {subject.spec.name}'s script in "
-            "datasets/ writes its indexes"
+            f"--write-index is for a data set of your own: the index of {subject.spec.name} is "
+            "written by its prepare script"
         )
-    name = Path(options.dataset).resolve().name if subject.custom else options.dataset
+    name = _folder_name(Path(options.dataset)) if subject.custom else options.dataset
+    sheet = options.sheet or Path("output", "validate", f"{name}.png")
+    _refuse_sheet(sheet, subject.tasks)
     finding = validate(
         subject,
         jobs=options.jobs,
         rows=options.rows,
-        sheet=options.sheet or Path("output", "validate", f"{name}.png"),
+        sheet=sheet,
         write_index=options.write_index,
     )
     sys.stdout.write(finding.summary + "\n")

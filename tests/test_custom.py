@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,9 @@ from schnet.data.custom import (
     open_custom,
     require_mirror_pairs,
 )
+from schnet.data.loader import build_train_loader
 from schnet.errors import InputError
+from schnet.evaluation.parsing_evaluation import build_evaluator
 from schnet.setup import load_model_config
 
 YAML = "names: [background, hair, left sleeve, right sleeve]\n"
@@ -96,6 +99,11 @@ def test_folders_elsewhere(tmp_path: Path) -> None:
     assert len(ids(tmp_path / "b", "train", **places)) == 1
     with pytest.raises(InputError, match="folder of images .*b/images does not exist"):
         ids(tmp_path / "b", "train")
+
+
+def test_names_that_are_no_utf8_are_dealt_out(tmp_path: Path) -> None:
+    make_custom(tmp_path, ["a", "b", os.fsdecode(b"caf\xe9")])
+    assert len([*ids(tmp_path, "train"), *ids(tmp_path, "val")]) == 3
 
 
 def test_validation_folders_of_their_own(tmp_path: Path) -> None:
@@ -264,3 +272,22 @@ def test_stale_index_is_refused(tmp_path: Path) -> None:
     make_custom(folder, [f"p{number}" for number in range(7, 20)])
     with pytest.raises(InputError, match=r"custom_train\.json is not of the labels and images"):
         load_custom(data, "train")
+
+
+def test_colour_masks_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_custom(tmp_path / "data", [f"p{number}" for number in range(4)])
+    for path in (folder / "labels").iterdir():
+        save_image(
+            path, np.dstack([patchwork((48, 32), num_classes=4)] * 2 + [patchwork((48, 32))])
+        )
+    validate = load_script("datasets/validate.py")
+    with pytest.raises(InputError, match="4 of 4 pairs"):
+        validate.main([str(folder), "--rows", "0", "--jobs", "1"])
+    assert "is a picture in colours" in capsys.readouterr().out
+    cfg = load_model_config([], opts(folder))
+    with pytest.raises(InputError, match="is a picture in colours"):
+        next(iter(build_train_loader(cfg)))
+    entries = load_registered(["custom_val"])
+    evaluator = build_evaluator(cfg, "custom_val", tmp_path / "out")
+    with pytest.raises(InputError, match="is a picture in colours"):
+        evaluator.add_labels(entries[0], np.zeros((48, 32), np.uint8))

@@ -220,7 +220,10 @@ def test_own_labels_by_their_classes_file(
     own = ["--jobs", "1", "--classes", str(classes), "--output", str(tmp_path / "own")]
     tool.main([*map(str, folders), *own])
     _run(tool, folders, "--output", tmp_path / "lip")
+    by_folder = ["--jobs", "1", "--classes", str(tmp_path), "--output", str(tmp_path / "folder")]
+    tool.main([*map(str, folders), *by_folder])
     mine, lip = _content(tmp_path / "own"), _content(tmp_path / "lip")
+    assert _content(tmp_path / "folder")["sem_seg"] == mine["sem_seg"]
     assert mine["classes"][3] == "part 3"
     assert mine["sem_seg"]["mIoU"] == lip["sem_seg"]["mIoU"]
     with pytest.raises(SystemExit):

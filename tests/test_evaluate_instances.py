@@ -86,6 +86,19 @@ def test_output_among_the_inputs_is_refused(
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_files_of_others_are_not_replaced(
+    tool: ModuleType, folders: list[str], tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine" / "instances.txt"
+    mine.parent.mkdir()
+    mine.write_text("precious")
+    with pytest.raises(InputError, match=r"instances\.txt was not written by an evaluation"):
+        tool.main([*folders, "--output", str(mine.parent)])
+    assert mine.read_text() == "precious"
+    for _ in range(2):
+        tool.main([*folders, "--output", str(tmp_path / "own"), "--jobs", "1"])
+
+
 def test_bad_input_is_one_line_and_exit_code_two(folders: list[str], tmp_path: Path) -> None:
     (tmp_path / "pred" / "instance_parsing" / "1.txt").unlink()
     done = subprocess.run(

@@ -13,6 +13,16 @@ from schnet.data.labels import LIP_PALETTE
 from schnet.errors import InputError
 
 
+def test_colour_masks_are_refused_where_they_must_not_be(tmp_path: Path) -> None:
+    labels = patchwork((30, 40))
+    equal = save_image(tmp_path / "equal.png", np.dstack([labels] * 3 + [labels * 0 + 9]))
+    assert np.array_equal(read_label(equal, 20, refuse_colors=True), labels)
+    mask = save_image(tmp_path / "mask.png", np.dstack([labels, labels * 0, labels]))
+    assert np.array_equal(read_label(mask, 20), labels)
+    with pytest.raises(InputError, match=r"mask\.png is a picture in colours.*8-bit PNG"):
+        read_label(mask, 20, refuse_colors=True)
+
+
 def test_label_size_comes_from_the_header(tmp_path: Path) -> None:
     path = save_image(tmp_path / "a.png", patchwork((30, 40)))
     path.write_bytes(path.read_bytes()[:60])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ def write(path: Path, text: str = "x") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
+
+
+def open_descriptor(path: Path) -> int:
+    """Find the descriptor through which this process has a file open."""
+    for name in os.listdir("/proc/self/fd"):
+        link = Path("/proc/self/fd", name)
+        if link.exists() and link.resolve() == path.resolve():
+            return int(name)
+    raise AssertionError(f"{path} is not open")
 
 
 def test_folder_is_found_by_the_end_of_its_path(tmp_path: Path) -> None:
@@ -38,7 +49,7 @@ def test_the_source_itself_may_be_the_folder(tmp_path: Path) -> None:
 
 
 def test_zip_members_read_like_files(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(tmp_path / "a.ZIP", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("top/Images/", "")
         archive.writestr("top/Images/1.jpg", "one")
         archive.writestr("__MACOSX/top/Images/._1.jpg", "attributes")
@@ -46,7 +57,7 @@ def test_zip_members_read_like_files(tmp_path: Path) -> None:
         archive.writestr("list.txt", "1")
         archive.writestr("__MACOSX/top/Images/2.jpg", "attributes")
         archive.writestr(".trash/Images/3.jpg", "hidden")
-    for source in (tmp_path / "a.zip", tmp_path):
+    for source in (tmp_path / "a.ZIP", tmp_path):
         tree = open_source([source])
         folder = tree.find_folder(["Images"])
         assert folder is not None and folder.archived and list(folder.files) == ["1.jpg"]
@@ -170,3 +181,17 @@ def test_contains(tmp_path: Path) -> None:
     tree = open_source([tmp_path / "source"])
     assert tree.contains(tmp_path / "source") and tree.contains(tmp_path / "source" / "a" / "b")
     assert not tree.contains(tmp_path) and not tree.contains(tmp_path / "source2")
+
+
+def test_forked_process_reads_a_zip_through_its_own_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in "12":
+            archive.writestr(f"Images/{name}.jpg", "one" * 99999)
+    folder = open_source([tmp_path / "a.zip"]).find_folder(["Images"])
+    assert folder is not None
+    descriptor = open_descriptor(tmp_path / "a.zip")
+    before = os.lseek(descriptor, 0, os.SEEK_CUR)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(folder.files["1.jpg"].read, "image").result() == b"one" * 99999
+    # A position that moves is shared, and processes would move it under each other's reading.
+    assert os.lseek(descriptor, 0, os.SEEK_CUR) == before

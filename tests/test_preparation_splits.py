@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data_helpers import patchwork, save_image
 from official_trees import SIZE, plant_damage, plant_traps, write_pair, zip_tree
 
 from schnet.data.index import read_index
-from schnet.data.label_maps import decode_label
+from schnet.data.label_maps import decode_label, read_label
 from schnet.data.preparation.pairs import PairResult, PairStatus
-from schnet.data.preparation.sources import open_source
+from schnet.data.preparation.sources import SourceFile, open_source
 from schnet.data.preparation.splits import (
     PreparedSplit,
     SplitFiles,
@@ -24,6 +26,7 @@ from schnet.data.preparation.splits import (
     problems,
     refuse_too_many_problems,
 )
+from schnet.data.reading import UInt8Array
 from schnet.data.specs import SPECS
 from schnet.errors import InputError
 
@@ -179,6 +182,62 @@ def test_lost_copy_is_written_again(source: Path, tmp_path: Path) -> None:
     copy.unlink()
     assert statuses(run(archive, tmp_path / "out")) == {"CHECKED": 1, "UNCHANGED": 6}
     assert copy.read_bytes() == (source / "labels" / "cmyk.png").read_bytes()
+
+
+def test_edited_copy_is_not_replaced(source: Path, tmp_path: Path) -> None:
+    archive = zip_tree(source, tmp_path / "a.zip")
+    run(archive, tmp_path / "out")
+    copy = tmp_path / "out" / "labels" / "cmyk.png"
+    edited = save_image(copy, patchwork(SIZE, seed=77)).read_bytes()
+    with pytest.raises(InputError, match=r"labels/cmyk\.png is not what .* move it away"):
+        run(archive, tmp_path / "out")
+    assert copy.read_bytes() == edited
+
+
+def test_copies_of_a_run_that_left_no_note_are_taken(source: Path, tmp_path: Path) -> None:
+    archive = zip_tree(source, tmp_path / "a.zip")
+    run(archive, tmp_path / "out")
+    (tmp_path / "out" / ".train.journal.jsonl").unlink()
+    assert statuses(run(archive, tmp_path / "out")) == {"CHECKED": 7}
+
+
+def test_own_label_maps_are_converted_again_and_edited_ones_kept(
+    source: Path, tmp_path: Path
+) -> None:
+    def convert(data: bytes, path: str, value: int) -> UInt8Array:
+        return np.full(SIZE, value, np.uint8)
+
+    def run_with(value: int) -> None:
+        prepare_split(
+            LIP,
+            "train",
+            split_files(source),
+            tmp_path / "out",
+            jobs=1,
+            convert=partial(convert, value=value),
+            settings=[str(value)],
+        )
+
+    written = tmp_path / "out" / "labels" / "cmyk.png"
+    for value in (3, 5):
+        run_with(value)
+        assert (read_label(written, 20) == value).all()
+    save_image(written, np.full(SIZE, 9, np.uint8))
+    with pytest.raises(InputError, match=r"labels/cmyk\.png is not what"):
+        run_with(5)
+    assert (read_label(written, 20) == 9).all()
+
+
+def test_unreadable_file_is_tried_again(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: SourceFile, kind: str) -> bytes:
+        raise InputError(f"the {kind} {file.path} cannot be read (Permission denied)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SourceFile, "read", refuse)
+        assert statuses(run(source, tmp_path / "out")) == {"UNREADABLE": 7}
+    assert statuses(run(source, tmp_path / "out")) == {"CHECKED": 7}
 
 
 def test_processes_change_nothing(source: Path, tmp_path: Path) -> None:

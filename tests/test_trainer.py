@@ -79,7 +79,10 @@ def test_resumed_run_equals_an_uninterrupted_one(config: Callable[..., CfgNode])
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     assert resumed.optimizer.param_groups[0]["lr"] == whole.optimizer.param_groups[0]["lr"]
-    assert resumed_results == results
+    # Some metrics of so few pixels are not defined, and NaN does not equal itself.
+    assert resumed_results["sem_seg"] == pytest.approx(
+        results["sem_seg"], rel=0, abs=0, nan_ok=True
+    )
 
 
 def test_trains_what_requires_gradients_and_nothing_else(config: Callable[..., CfgNode]) -> None:
@@ -105,8 +108,8 @@ def test_metrics_and_results_are_written(config: Callable[..., CfgNode]) -> None
     cfg = config()
     _, results = _train(cfg)
     out = Path(cfg.OUTPUT_DIR)
-    last = _metrics(cfg)[-1]
-    assert last["iteration"] == 3
+    # A metric that is no longer defined stays on the line of its own iteration.
+    last = next(line for line in _metrics(cfg) if line["iteration"] == 3)
     assert {"total_loss", "grad_norm", "lr", "data_time", "sem_seg/mIoU"} <= set(last)
     assert last["sem_seg/mIoU"] == results["sem_seg"]["mIoU"]
     saved = json.loads((out / "inference" / "lip_val" / "evaluation.json").read_text())
@@ -121,7 +124,7 @@ def test_finished_run_resumes_to_its_results_without_another_step(
 ) -> None:
     _, results = _train(config())
     resumed, again = _train(config(), resume=True)
-    assert again == results
+    assert again["sem_seg"] == pytest.approx(results["sem_seg"], rel=0, abs=0, nan_ok=True)
     assert resumed.model.seen == []
 
 

@@ -241,12 +241,6 @@ def test_one_image_has_no_validation_split(validate: ModuleType, tmp_path: Path)
     assert [path.name for path in folder.glob("*.json")] == ["custom_train.json"]
 
 
-def test_index_of_published_sets_is_not_written_here(validate: ModuleType, tmp_path: Path) -> None:
-    make_lip(tmp_path)
-    with pytest.raises(InputError, match="--write-index is for data sets of your own: lip's scr"):
-        run(validate, "lip", tmp_path, "--write-index")
-
-
 @pytest.mark.parametrize("option", [("--rows", "-1"), ("--val-share", "2"), ("--jobs", "0")])
 def test_impossible_options_are_refused(
     validate: ModuleType, tmp_path: Path, option: tuple[str, str]
@@ -269,6 +263,37 @@ def test_sheet_has_as_many_rows_as_asked_for(validate: ModuleType, tmp_path: Pat
 def test_sheet_without_rows_is_not_drawn(validate: ModuleType, tmp_path: Path) -> None:
     run(validate, make_own(tmp_path / "own"), tmp_path, "--rows", "0")
     assert not (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--name", "../x", r"name is '\.\./x'"),
+        ("--val-share", "1", r"validates is 1\.0"),
+        ("--sheet", "own", "own is no name of a PNG"),
+        ("--sheet", "sheet.jpg", r"sheet\.jpg is no name of a PNG"),
+        ("--sheet", "own/images/1.png", r"1\.png is a file of the data set"),
+    ],
+)
+def test_options_that_would_do_harm_are_refused(
+    validate: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    value: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(make_own(tmp_path / "own"))
+    with pytest.raises(InputError, match=message):
+        run(validate, "own", tmp_path, "--write-index", option, value)
+    assert snapshot(tmp_path / "own") == before and not list(tmp_path.glob("*.json"))
+
+
+def test_index_of_a_published_set_is_its_scripts(validate: ModuleType, tmp_path: Path) -> None:
+    make_lip(tmp_path)
+    with pytest.raises(InputError, match="--write-index is for a data set of your own"):
+        run(validate, "lip", tmp_path, "--write-index")
 
 
 def test_unknown_names_are_refused(validate: ModuleType, tmp_path: Path) -> None:

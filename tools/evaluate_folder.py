@@ -16,6 +16,7 @@ from pathlib import Path
 
 from schnet.data.catalog import SPECS
 from schnet.data.class_list import read_class_list
+from schnet.data.custom import CLASSES_FILE
 from schnet.data.labels import IGNORE_LABEL
 from schnet.errors import InputError, exit_on_input_error
 from schnet.evaluation.boundary import DEFAULT_TOLERANCE
@@ -62,7 +63,8 @@ def _label_list(args: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
     """Give the name of the labels and the labels: a published data set's, or one's own."""
     if args.classes is None:
         return args.dataset, SPECS[args.dataset].classes
-    return str(args.classes), read_class_list(args.classes).names
+    file = args.classes / CLASSES_FILE if args.classes.is_dir() else args.classes
+    return str(args.classes), read_class_list(file).names
 
 
 def _protocol(args: argparse.Namespace, match: FolderMatch) -> str:
@@ -106,7 +108,10 @@ def _argument_parser() -> argparse.ArgumentParser:
     labels = parser.add_mutually_exclusive_group(required=True)
     labels.add_argument("--dataset", choices=sorted(SPECS), help="whose labels they are")
     labels.add_argument(
-        "--classes", type=Path, metavar="YAML", help="classes.yaml of your own labels"
+        "--classes",
+        type=Path,
+        metavar="YAML",
+        help="classes.yaml of your own labels, or its folder",
     )
     parser.add_argument("--output", type=Path, help="folder to write the report to")
     parser.add_argument(

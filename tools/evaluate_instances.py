@@ -22,8 +22,9 @@ from schnet.data.preparation.command import add_jobs_argument
 from schnet.data.specs import SPECS
 from schnet.errors import InputError, exit_on_input_error
 from schnet.evaluation.instance_folders import find_prediction, find_truth, pair_images
-from schnet.evaluation.instance_report import report, write_results
+from schnet.evaluation.instance_report import REPORT_FILES, REPORT_KEYS, report, write_results
 from schnet.evaluation.instances import evaluate_instances
+from schnet.evaluation.report import refuse_foreign_files
 
 
 def _argument_parser() -> argparse.ArgumentParser:
@@ -51,11 +52,12 @@ def _argument_parser() -> argparse.ArgumentParser:
 
 
 def _check_output(output: Path, inputs: Sequence[Path]) -> None:
-    """Refuse a file, and a folder whose PNGs and lists the results would lie among."""
+    """Refuse a file, a folder that is evaluated, and one where others' files would be replaced."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file: give a folder")
     if output.resolve() in {folder.resolve() for folder in inputs}:
         raise InputError(f"--output {output} is a folder that is evaluated: give another one")
+    refuse_foreign_files(output, REPORT_FILES, REPORT_KEYS)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

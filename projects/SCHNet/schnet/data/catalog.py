@@ -87,6 +87,7 @@ def _register(
         spec_name=spec.name,
         index_file=str(index),
         labels_from=origin,
+        refuse_colors=spec.refuse_colors,
     )
 
 

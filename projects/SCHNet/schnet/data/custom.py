@@ -31,6 +31,8 @@ DatasetDict = dict[str, Any]
 CLASSES_FILE = "classes.yaml"
 IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"
 
+# It names files.
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 # A whole word, also at a hump: `left arm`, `arm_left`, `LeftArm`; not `bright`.
 _SIDES = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -86,6 +88,7 @@ class CustomDataset:
             prompts=own.prompts,
             layout={},
             remedy=f"correct {self.classes_file} or DATASETS.CUSTOM",
+            refuse_colors=True,
         )
 
     def index_path(self, split: str) -> Path:
@@ -115,12 +118,21 @@ def open_custom(paths: CustomPaths) -> CustomDataset:
     """Read a data set's `classes.yaml`; no photo is touched.
 
     Raises:
-        InputError: the file is missing or wrong, or the name is a published data set's.
+        InputError: the file is missing or wrong, the name is a published data set's or none, or
+            the split is impossible.
     """
     if paths.name in SPECS:
         raise InputError(
             f"config key DATASETS.CUSTOM.NAME is {paths.name!r}, the name of a published data set: "
             "choose another"
+        )
+    if not _NAME.fullmatch(paths.name):
+        raise InputError(
+            f"the data set's name is {paths.name!r}: give it one of letters, digits, `_` and `-`"
+        )
+    if not 0 < paths.val_share < 1:
+        raise InputError(
+            f"the share of images that validates is {paths.val_share}: give a number in (0, 1)"
         )
     if bool(paths.val_images) != bool(paths.val_labels):
         raise InputError(
@@ -231,7 +243,7 @@ def _held_out(names: Sequence[str], share: float) -> set[str]:
 
 def _rank(name: str) -> float:
     """Give a number in [0, 1) that depends on a name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6], "big") / 2**48
 
 
 def _add_sizes(data: CustomDataset, split: str, entries: list[DatasetDict]) -> None:

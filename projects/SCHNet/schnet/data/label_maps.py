@@ -27,7 +27,11 @@ _PNG_8_BIT_GREY = (8, 0)
 
 
 def read_label(
-    path: PathLike, num_classes: int, ignore_label: int = IGNORE_LABEL, check: bool = True
+    path: PathLike,
+    num_classes: int,
+    ignore_label: int = IGNORE_LABEL,
+    check: bool = True,
+    refuse_colors: bool = False,
 ) -> UInt8Array:
     """Read a label map: palette and grey images as their indices, colour images' first channel.
 
@@ -36,36 +40,39 @@ def read_label(
         num_classes: K; labels are 0..K-1.
         ignore_label: the one value allowed besides.
         check: refuse other values.
+        refuse_colors: refuse colour images whose channels differ, which are masks to look at in
+            one's own data; published ones keep their labels in the first channel.
 
     Returns:
         uint8 (H, W), contiguous.
 
     Raises:
         InputError: the file is missing, no image or damaged, or (where `check`) holds a value
-            outside the range; the file and the value are named.
+            outside the range; the file and the value are named. Or it is a colour mask.
     """
-    labels = decode_label(read_bytes(path, "label map"), path)
+    labels = decode_label(read_bytes(path, "label map"), path, refuse_colors)
     if check:
         check_label_range(labels, path, num_classes, ignore_label)
     return labels
 
 
-def decode_label(data: bytes, path: PathLike) -> UInt8Array:
+def decode_label(data: bytes, path: PathLike, refuse_colors: bool = False) -> UInt8Array:
     """Decode a label map file's bytes, as `read_label` does but for the check of its values.
 
     Args:
         data: the whole file.
         path: where it comes from, for messages.
+        refuse_colors: refuse colour images whose channels differ.
 
     Returns:
         uint8 (H, W), contiguous.
 
     Raises:
-        InputError: it is no image, damaged, or holds values beyond a byte.
+        InputError: it is no image, damaged, holds values beyond a byte, or is a colour mask.
     """
     labels = _decode_grey_png(data)
     if labels is None:
-        labels = _decode_labels(data, path)
+        labels = _decode_labels(data, path, refuse_colors)
     return np.ascontiguousarray(labels)
 
 
@@ -156,13 +163,21 @@ def _decode_grey_png(data: bytes) -> UInt8Array | None:
         return None
 
 
-def _decode_labels(data: bytes, path: PathLike) -> UInt8Array:
+def _decode_labels(data: bytes, path: PathLike, refuse_colors: bool) -> UInt8Array:
     try:
         with Image.open(io.BytesIO(data)) as image:
             values = np.asarray(image)
     except PILLOW_ERRORS as error:
         raise InputError(unreadable("label map", path, error)) from None
-    return _as_uint8_labels(values[:, :, 0] if values.ndim == 3 else values, path)
+    if values.ndim == 3:
+        # A fourth channel is transparency.
+        if refuse_colors and (values[:, :, :3] != values[:, :, :1]).any():
+            raise InputError(
+                f"the label map {os.fspath(path)} is a picture in colours, not of label values: "
+                "write each pixel's label (0, 1, 2, ...) into an 8-bit PNG, grey or with a palette"
+            )
+        values = values[:, :, 0]
+    return _as_uint8_labels(values, path)
 
 
 def _as_uint8_labels(values: NDArray[Any], path: PathLike) -> UInt8Array:

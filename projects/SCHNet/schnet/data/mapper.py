@@ -36,6 +36,7 @@ class TrainMapper:
         num_classes: int,
         ignore_label: int,
         pad_color: tuple[int, int, int],
+        refuse_colors: bool = False,
     ) -> None:
         """Keep the augmentations.
 
@@ -46,6 +47,7 @@ class TrainMapper:
             num_classes: K; label maps hold 0..K-1 or `ignore_label`.
             ignore_label: value of the padding in label maps.
             pad_color: RGB of the padding in images, 0..255.
+            refuse_colors: refuse label maps whose three channels differ.
         """
         self.crop = crop
         self.jitter = jitter
@@ -53,6 +55,7 @@ class TrainMapper:
         self.num_classes = num_classes
         self.ignore_label = ignore_label
         self.pad_color = pad_color
+        self.refuse_colors = refuse_colors
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -84,6 +87,7 @@ class TrainMapper:
             "num_classes": len(metadata.stuff_classes),
             "ignore_label": metadata.ignore_label,
             "pad_color": tuple(round(value) for value in cfg.MODEL.PIXEL_MEAN),
+            "refuse_colors": metadata.get("refuse_colors", False),
         }
 
     def __call__(self, dataset_dict: DatasetDict, rng: np.random.Generator) -> DatasetDict:
@@ -132,7 +136,9 @@ class TrainMapper:
                 f"the image {dataset_dict['file_name']} has no label map: training needs one for "
                 "every image"
             )
-        return read_label(path, self.num_classes, self.ignore_label)
+        return read_label(
+            path, self.num_classes, self.ignore_label, refuse_colors=self.refuse_colors
+        )
 
 
 class TestMapper:

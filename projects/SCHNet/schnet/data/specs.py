@@ -58,6 +58,8 @@ class DatasetSpec:
         remedy: what to do when the files are not there, as the end of a sentence.
         ignore_label: label value that no class has and no metric counts.
         official_counts: number of images of each split, as published.
+        refuse_colors: label maps whose three channels differ are refused; where not, the first
+            channel counts, as in published data sets.
     """
 
     name: str
@@ -70,6 +72,7 @@ class DatasetSpec:
     remedy: str
     ignore_label: int = IGNORE_LABEL
     official_counts: Mapping[str, int] = field(default_factory=dict)
+    refuse_colors: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ RESULT_FILE = "instances.json"
 TABLE_FILE = "instances.txt"
 PICTURE_FILE = "instances.png"
 SHOWN_THRESHOLD = 0.5
+REPORT_FILES = (RESULT_FILE, TABLE_FILE, PICTURE_FILE)
+REPORT_KEYS = ("AP_r", "rules", "dataset")
 UNDEFINED = "–"
 RULES = (
     "IoU > threshold; AP over all points; AP^r: best ground truth of the class, not used up; "

@@ -54,6 +54,7 @@ class ParsingEvaluator(DatasetEvaluator):
         protocol: str = PROTOCOLS["upsample_logits"],
         boundary_tolerance: int | None = DEFAULT_TOLERANCE,
         predictions: PredictionFiles | None = None,
+        refuse_colors: bool = False,
     ) -> None:
         """Take what is to be evaluated.
 
@@ -69,6 +70,7 @@ class ParsingEvaluator(DatasetEvaluator):
             boundary_tolerance: in pixels, for the boundary F-score; None leaves it out.
             predictions: where to write the label maps; None writes none. With it, a split
                 without any label map can be predicted, though not measured.
+            refuse_colors: refuse true label maps whose three channels differ.
 
         Raises:
             ValueError: there are not K names.
@@ -84,6 +86,7 @@ class ParsingEvaluator(DatasetEvaluator):
         self._ignore_label = ignore_label
         self._boundary_tolerance = boundary_tolerance
         self._predictions = predictions
+        self._refuse_colors = refuse_colors
         self.reset()
 
     def reset(self) -> None:
@@ -128,7 +131,12 @@ class ParsingEvaluator(DatasetEvaluator):
                 )
             self.counts.unlabelled_images += 1
             return
-        truth = read_label(label_path, self._num_classes, ignore_label=self._ignore_label)
+        truth = read_label(
+            label_path,
+            self._num_classes,
+            self._ignore_label,
+            refuse_colors=self._refuse_colors,
+        )
         check_same_size(prediction.shape, truth, dataset_dict["file_name"], label_path)
         self.counts.update(truth, prediction)
 
@@ -242,6 +250,7 @@ def build_evaluator(
         protocol=describe_protocol(cfg),
         boundary_tolerance=cfg.TEST.BOUNDARY_TOLERANCE,
         predictions=predictions,
+        refuse_colors=metadata.get("refuse_colors", False),
     )
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,27 +171,36 @@ class EvaluationReport:
         return "; ".join(parts) + "."
 
 
-def refuse_foreign_files(folder: str | os.PathLike[str]) -> None:
+def refuse_foreign_files(
+    folder: str | os.PathLike[str],
+    names: Sequence[str] = (RESULT_FILE, TABLE_FILE, PICTURE_FILE),
+    keys: Collection[str] = ("sem_seg", "protocol", "dataset"),
+) -> None:
     """Refuse a folder that holds files of a report's names which no evaluation wrote.
+
+    Args:
+        folder: it need not exist.
+        names: files of the report, its JSON first.
+        keys: what an evaluation's JSON holds.
 
     Raises:
         InputError: names the first such file.
     """
     target = Path(folder)
-    found = [name for name in (RESULT_FILE, TABLE_FILE, PICTURE_FILE) if (target / name).exists()]
-    if found and not _is_result(target / RESULT_FILE):
+    found = [name for name in names if (target / name).exists()]
+    if found and not _is_result(target / names[0], keys):
         raise InputError(
             f"{target / found[0]} was not written by an evaluation and would be overwritten: move "
             "it away or choose another folder"
         )
 
 
-def _is_result(path: Path) -> bool:
+def _is_result(path: Path, keys: Collection[str]) -> bool:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(content, Mapping) and {"sem_seg", "protocol", "dataset"} <= set(content)
+    return isinstance(content, Mapping) and set(keys) <= set(content)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -33,8 +33,8 @@ class Journal:
 
         Args:
             path: the file; it need not exist.
-            settings: plain data that the results depend on besides the files. Results of other
-                settings are forgotten.
+            settings: plain data that the results depend on besides the files. Of results of other
+                settings only the files that were written count.
         """
         self.path = path
         self._header = {"format": JOURNAL_FORMAT, "settings": dict(settings)}
@@ -44,6 +44,9 @@ class Journal:
     def find(self, task: PairTask, target: Path) -> PairResult | None:
         """Give a pair's earlier result, where neither its files nor its outputs have changed.
 
+        A file that could not be read is tried again: the disk or its permissions may have been at
+        fault, which no size or time tells.
+
         Args:
             task: the pair as it is now.
             target: the output folder.
@@ -52,9 +55,16 @@ class Journal:
         if entry is None or entry["task"] != _task_key(task):
             return None
         result = _parse_result(entry["result"])
+        if result.status is PairStatus.UNREADABLE:
+            return None
         if not all(output.is_intact(target) for output in result.outputs):
             return None
         return result
+
+    def outputs(self, task: PairTask) -> tuple[OutputFile, ...]:
+        """Give the files that earlier runs wrote for a pair, whatever became of them since."""
+        entry = self._entries.get(task.image_id)
+        return () if entry is None else _parse_result(entry["result"]).outputs
 
     def __enter__(self) -> Journal:
         """Rewrite the file without damaged lines, and open it for more."""
@@ -108,11 +118,10 @@ def _parse_result(content: Mapping[str, Any]) -> PairResult:
 
 
 def _read(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Read the entries of a journal; none where it is of other settings or no journal."""
+    """Read the entries of a journal; none where it is none, without tasks if of other settings."""
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines()
-        if json.loads(first) != json.loads(json.dumps(header)):
-            return {}
+        of_these_settings = json.loads(first) == json.loads(json.dumps(header))
     except (OSError, ValueError):
         return {}
     entries = {}
@@ -121,6 +130,8 @@ def _read(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             content = json.loads(line)
             entry = {key: content[key] for key in ("id", "task", "result")}
             _parse_result(entry["result"])
+            if not of_these_settings:
+                entry["task"] = None
             entries[entry["id"]] = entry
         except (ValueError, KeyError, TypeError):
             # The line that an interrupted run was writing: its pair is done again.

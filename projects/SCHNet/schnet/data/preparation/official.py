@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 
 from schnet.data.file_names import IMAGE_ENDINGS
@@ -127,7 +128,7 @@ def split_by_name(names: Sequence[str], sizes: Mapping[str, int]) -> dict[str, t
     Returns:
         Each split's ids, sorted. All names are dealt out.
     """
-    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    order = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
     total = sum(sizes.values())
     splits, start, seen = {}, 0, 0
     for split, size in sizes.items():

@@ -16,7 +16,7 @@ from schnet.data.index import IndexRecord
 from schnet.data.label_maps import check_label_range, check_same_size, decode_label, write_label_png
 from schnet.data.labels import IGNORE_LABEL
 from schnet.data.preparation.sources import SourceFile
-from schnet.data.reading import UInt8Array, parse_image
+from schnet.data.reading import UInt8Array, open_image, parse_image
 from schnet.errors import InputError
 
 LabelConverter = Callable[[bytes, str], "UInt8Array | None"]
@@ -42,25 +42,6 @@ GOOD = (PairStatus.CHECKED, PairStatus.UNCHANGED)
 
 
 @dataclass(frozen=True)
-class PairTask:
-    """One image and its label map, to be checked.
-
-    Attributes:
-        image_id: name of the image, without its ending.
-        image: the photo; None where it is missing.
-        label: the label map; None where it is missing, or where the split has none.
-        unlabelled: the split has no label maps.
-        place: where a missing partner was looked for.
-    """
-
-    image_id: str
-    image: SourceFile | None
-    label: SourceFile | None
-    unlabelled: bool = False
-    place: str = ""
-
-
-@dataclass(frozen=True)
 class OutputFile:
     """A file that was written for a pair: its name below the output folder, size and time."""
 
@@ -75,6 +56,27 @@ class OutputFile:
         except OSError:
             return False
         return (status.st_size, status.st_mtime_ns) == (self.size, self.stamp)
+
+
+@dataclass(frozen=True)
+class PairTask:
+    """One image and its label map, to be checked.
+
+    Attributes:
+        image_id: name of the image, without its ending.
+        image: the photo; None where it is missing.
+        label: the label map; None where it is missing, or where the split has none.
+        unlabelled: the split has no label maps.
+        place: where a missing partner was looked for.
+        earlier: files that earlier runs wrote for it; as they are, they may be replaced.
+    """
+
+    image_id: str
+    image: SourceFile | None
+    label: SourceFile | None
+    unlabelled: bool = False
+    place: str = ""
+    earlier: tuple[OutputFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class PairRules:
         palette: colours of the label maps that are written.
         ignore_label: the one label allowed besides.
         convert: makes labels of a label file; None takes index PNGs as they are.
+        refuse_colors: refuse colour images as label maps, unless their channels are equal.
         target: output folder; None writes nothing.
         image_folder: folder below `target` that photos are copied to; empty leaves them where
             they are.
@@ -125,6 +128,7 @@ class PairRules:
     palette: Sequence[Sequence[int]] = ()
     ignore_label: int = IGNORE_LABEL
     convert: LabelConverter | None = None
+    refuse_colors: bool = False
     target: Path | None = None
     image_folder: str = ""
     label_folder: str = ""
@@ -140,6 +144,9 @@ def check_pair(task: PairTask, rules: PairRules) -> PairResult:
     Args:
         task: the pair.
         rules: of its split.
+
+    Raises:
+        InputError: a file of other content than an earlier run wrote would be replaced.
     """
     result = _check(task, rules)
     return replace(result, has_image=task.image is not None, has_label=task.label is not None)
@@ -213,7 +220,9 @@ def _missing(task: PairTask) -> str:
 def _labels(file: SourceFile | None, data: bytes, rules: PairRules) -> UInt8Array | None:
     if file is None:
         return None
-    return (rules.convert or decode_label)(data, file.path)
+    if rules.convert is not None:
+        return rules.convert(data, file.path)
+    return decode_label(data, file.path, rules.refuse_colors)
 
 
 def _fault(
@@ -254,14 +263,14 @@ def _write(
     written = []
     if rules.image_folder:
         written.append(f"{rules.image_folder}/{_base(task.image)}")
-        _write_bytes(rules.target / written[-1], data)
+        _write_bytes(written[-1], data, task, rules.target)
     if rules.label_folder and labels is not None and task.label is not None:
         if rules.convert is not None:
             written.append(f"{rules.label_folder}/{task.image_id}.png")
-            write_label_png(rules.target / written[-1], labels, rules.palette)
+            _write_labels(written[-1], labels, task, rules)
         else:
             written.append(f"{rules.label_folder}/{_base(task.label)}")
-            _write_bytes(rules.target / written[-1], label_data)
+            _write_bytes(written[-1], label_data, task, rules.target)
     outputs = []
     for name in written:
         status = os.stat(rules.target / name)
@@ -269,6 +278,50 @@ def _write(
     return tuple(outputs)
 
 
-def _write_bytes(path: Path, data: bytes) -> None:
+def _write_bytes(name: str, data: bytes, task: PairTask, target: Path) -> None:
+    path = target / name
+    if not _is_free(name, task, target) and path.read_bytes() != data:
+        raise _foreign_output(path)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def _write_labels(name: str, labels: UInt8Array, task: PairTask, rules: PairRules) -> None:
+    assert rules.target is not None
+    path = rules.target / name
+    if not _is_free(name, task, rules.target) and not _holds_labels(path, labels):
+        raise _foreign_output(path)
+    write_label_png(path, labels, rules.palette)
+
+
+def _is_free(name: str, task: PairTask, target: Path) -> bool:
+    """Tell whether nothing lies under an output's name but what an earlier run wrote there.
+
+    A file that an earlier run wrote and that is damaged now is nobody's work either.
+    """
+    path = target / name
+    mine = [one for one in task.earlier if one.name == name]
+    intact = any(one.is_intact(target) for one in mine)
+    return intact or not path.exists() or (bool(mine) and _is_damaged(path))
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        open_image(path).decode()
+    except InputError:
+        return True
+    return False
+
+
+def _holds_labels(path: Path, labels: UInt8Array) -> bool:
+    try:
+        return np.array_equal(decode_label(path.read_bytes(), path), labels)
+    except InputError:
+        return False
+
+
+def _foreign_output(path: Path) -> InputError:
+    return InputError(
+        f"{path} is not what this script wrote there and would be replaced: move it away, or give "
+        "another --output folder"
+    )

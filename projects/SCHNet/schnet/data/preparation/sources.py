@@ -55,7 +55,7 @@ class SourceFile:
         if not self.archived:
             return read_bytes(self.path, kind)
         try:
-            return _open_zip(self.root).read(self.name)
+            return _open_zip(self.root, os.getpid()).read(self.name)
         except (*_ZIP_ERRORS, KeyError) as error:
             raise InputError(
                 f"the {kind} {self.name} cannot be read from the zip file {self.root} ({error}): "
@@ -182,8 +182,9 @@ def open_source(paths: Sequence[Path]) -> SourceTree:
         roots.append(root)
         if root.is_dir():
             folders += _list_folder(root)
-            for archive in sorted(root.glob("*.zip")):
-                folders += _list_zip(archive)
+            for inside in sorted(root.iterdir()):
+                if inside.suffix.lower() == ".zip" and inside.is_file():
+                    folders += _list_zip(inside)
         elif root.is_file():
             folders += _list_zip(root)
         else:
@@ -216,7 +217,7 @@ def _list_folder(root: Path) -> Iterator[SourceFolder]:
 
 def _list_zip(path: Path) -> list[SourceFolder]:
     try:
-        members = _open_zip(str(path)).infolist()
+        members = _open_zip(str(path), os.getpid()).infolist()
     except _ZIP_ERRORS as error:
         raise InputError(
             f"the file {path} cannot be read as a zip file ({error}): download it again, or "
@@ -241,6 +242,12 @@ def _list_zip(path: Path) -> list[SourceFolder]:
 
 
 @functools.lru_cache(maxsize=8)
-def _open_zip(path: str) -> zipfile.ZipFile:
-    """Open a zip file once a process; reading its directory for every member would take hours."""
+def _open_zip(path: str, process: int) -> zipfile.ZipFile:
+    """Open a zip file once a process; reading its directory for every member would take hours.
+
+    Args:
+        path: the zip file.
+        process: id of the process that reads. A forked one must not take over its parent's open
+            file: they would share its position, and move it under each other's reading.
+    """
     return zipfile.ZipFile(path)

@@ -146,7 +146,7 @@ def prepare_split(
         settings: what `convert` depends on besides the file, for the journal.
 
     Raises:
-        InputError: names are ambiguous.
+        InputError: names are ambiguous, or a file that is not as this wrote it would be replaced.
     """
     labels = files.labels
     writes_labels = labels is not None and (labels.archived or convert is not None)
@@ -154,10 +154,10 @@ def prepare_split(
         len(spec.classes),
         spec.palette,
         spec.ignore_label,
-        convert,
-        target,
-        files.written_images if files.images.archived else "",
-        files.written_labels if writes_labels else "",
+        convert=convert,
+        target=target,
+        image_folder=files.written_images if files.images.archived else "",
+        label_folder=files.written_labels if writes_labels else "",
     )
     key = {
         "classes": list(spec.classes),
@@ -202,6 +202,8 @@ def check_pairs(
     if journal is not None and rules.target is not None:
         known = [journal.find(task, rules.target) for task in tasks]
     new = [task for task, result in zip(tasks, known, strict=True) if result is None]
+    if journal is not None:
+        new = [replace(task, earlier=journal.outputs(task)) for task in new]
     fresh = []
     work = partial(check_pair, rules=rules)
     with (
