@@ -178,11 +178,16 @@ def test_interrupt_stops_the_processes_without_a_traceback(
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
+    # A shell starts its background jobs deaf to SIGINT, and the tests may be one.
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(SystemExit) as caught:
-        launch(wait_long, TWO, (str(tmp_path),))
-    thread.join()
+    try:
+        with pytest.raises(SystemExit) as caught:
+            launch(wait_long, TWO, (str(tmp_path),))
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, earlier)
     assert caught.value.code == 128 + signal.SIGINT
     for path in tmp_path.iterdir():
         with pytest.raises(ProcessLookupError):
