@@ -96,3 +96,38 @@ def test_errors_of_the_work_pass() -> None:
             process_map(refuse, range(9), jobs=jobs) as results,
         ):
             list(results)
+
+
+def hang(number: int, folder: Path) -> int:
+    (folder / str(os.getpid())).touch()
+    time.sleep(120)
+    return number
+
+
+def run_hanging(folder: Path) -> None:
+    with process_map(partial(hang, folder=folder), range(2), jobs=2) as results:
+        list(results)
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    parent = multiprocessing.get_context("fork").Process(target=run_hanging, args=(tmp_path,))
+    parent.start()
+    until = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    workers = [int(path.name) for path in tmp_path.iterdir()]
+    assert len(workers) == 2
+    os.kill(parent.pid or 0, signal.SIGKILL)
+    parent.join()
+    while any(map(is_running, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(is_running, workers))
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie, which nobody may be there to take away."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +18,9 @@ from schnet.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+# How often a process looks whether its parent is still there.
+_WATCH_SECONDS = 0.5
 
 
 @contextlib.contextmanager
@@ -42,7 +48,9 @@ def process_map(
     if jobs == 1 or len(items) <= chunk:
         yield map(work, items)
         return
-    pool = ProcessPoolExecutor(min(jobs, -(-len(items) // chunk)), initializer=_init_worker)
+    pool = ProcessPoolExecutor(
+        min(jobs, -(-len(items) // chunk)), initializer=_init_worker, initargs=(os.getpid(),)
+    )
     try:
         yield pool.map(work, items, chunksize=chunk)
     except BrokenProcessPool:
@@ -54,8 +62,17 @@ def process_map(
         pool.shutdown(cancel_futures=True)
 
 
-def _init_worker() -> None:
+def _init_worker(parent: int) -> None:
     # Ctrl-C reaches every process of a terminal; the main one ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # OpenCV's own threads would only get into each other's way, and hang in forked processes.
     cv2.setNumThreads(0)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, which a signal like SIGKILL ends without a word."""
+    # The pipe that multiprocessing offers for this stays open in forked siblings.
+    while os.getppid() == parent:
+        time.sleep(_WATCH_SECONDS)
+    os._exit(1)
