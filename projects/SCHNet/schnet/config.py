@@ -228,7 +228,7 @@ def _add_test_keys(cfg: CN) -> None:
     cfg.TEST.SLIDING_WINDOW.ENABLED = False
     # Smallest share of a window's side that it has in common with the next one; in [0, 1).
     cfg.TEST.SLIDING_WINDOW.OVERLAP = 0.33
-    # Write predictions as index PNGs with the data set's palette, named as the photos; and put
+    # Write predictions as index PNGs with the data set's palette, named as the photos; or also put
     # them into the zip that the test servers of LIP and CIHP take.
     cfg.TEST.SAVE_PREDICTIONS = False
     cfg.TEST.SUBMISSION_ZIP = False
