@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -19,6 +20,15 @@ from schnet.data.preparation.pairs import OutputFile, PairResult, PairStatus, Pa
 from schnet.data.preparation.sources import SourceFile
 
 JOURNAL_FORMAT = "schnet-journal/1"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A pair's line: as it stands in the file, its files then, and its result."""
+
+    line: str
+    task: list[list[Any] | None] | None
+    result: PairResult
 
 
 class Journal:
@@ -52,25 +62,24 @@ class Journal:
             target: the output folder.
         """
         entry = self._entries.get(task.image_id)
-        if entry is None or entry["task"] != _task_key(task):
+        if entry is None or entry.task != _task_key(task):
             return None
-        result = _parse_result(entry["result"])
-        if result.status is PairStatus.UNREADABLE:
+        if entry.result.status is PairStatus.UNREADABLE:
             return None
-        if not all(output.is_intact(target) for output in result.outputs):
+        if not all(output.is_intact(target) for output in entry.result.outputs):
             return None
-        return result
+        return entry.result
 
     def outputs(self, task: PairTask) -> tuple[OutputFile, ...]:
         """Give the files that earlier runs wrote for a pair, whatever became of them since."""
         entry = self._entries.get(task.image_id)
-        return () if entry is None else _parse_result(entry["result"]).outputs
+        return () if entry is None else entry.result.outputs
 
     def __enter__(self) -> Journal:
         """Rewrite the file without damaged lines, and open it for more."""
         with atomic_path(self.path) as temporary:
-            lines = [self._header, *self._entries.values()]
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+            lines = [json.dumps(self._header), *(entry.line for entry in self._entries.values())]
+            temporary.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         self._file = open(self.path, "a", encoding="utf-8", buffering=1)
         return self
 
@@ -117,7 +126,7 @@ def _parse_result(content: Mapping[str, Any]) -> PairResult:
     return PairResult(**fields)
 
 
-def _read(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _read(path: Path, header: Mapping[str, Any]) -> dict[str, _Entry]:
     """Read the entries of a journal; none where it is none, without tasks if of other settings."""
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines()
@@ -128,11 +137,10 @@ def _read(path: Path, header: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for line in lines:
         try:
             content = json.loads(line)
-            entry = {key: content[key] for key in ("id", "task", "result")}
-            _parse_result(entry["result"])
+            task = content["task"]
             if not of_these_settings:
-                entry["task"] = None
-            entries[entry["id"]] = entry
+                task, line = None, json.dumps({**content, "task": None})
+            entries[content["id"]] = _Entry(line, task, _parse_result(content["result"]))
         except (ValueError, KeyError, TypeError):
             # The line that an interrupted run was writing: its pair is done again.
             continue

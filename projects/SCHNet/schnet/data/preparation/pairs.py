@@ -183,7 +183,7 @@ def _check(task: PairTask, rules: PairRules) -> PairResult:
         return PairResult(PairStatus.UNREADABLE, problem=str(error))
     if task.label is None:
         record = _record(task, (image.height, image.width), rules)
-        outputs = _write(task, data, b"", None, rules)
+        outputs = _write(task, record, data, b"", None, rules)
         return PairResult(PairStatus.CHECKED, record=record, mode=image.mode, outputs=outputs)
     if labels is None:
         return PairResult(PairStatus.DROPPED, mode=image.mode)
@@ -193,14 +193,15 @@ def _check(task: PairTask, rules: PairRules) -> PairResult:
     if problem is not None:
         return PairResult(problem[0], mode=image.mode, problem=problem[1])
     counts = np.bincount(labels.ravel(), minlength=256)
+    record = _record(task, size, rules)
     return PairResult(
         PairStatus.CHECKED,
-        record=_record(task, size, rules),
+        record=record,
         pixel_counts=tuple(int(count) for count in counts[: rules.num_classes]),
         ignored=int(counts[rules.ignore_label]),
         mode=image.mode,
         turned=fitting.turned,
-        outputs=_write(task, data, label_data, labels, rules),
+        outputs=_write(task, record, data, label_data, labels, rules),
     )
 
 
@@ -254,22 +255,25 @@ def _base(file: SourceFile) -> str:
 
 
 def _write(
-    task: PairTask, data: bytes, label_data: bytes, labels: UInt8Array | None, rules: PairRules
+    task: PairTask,
+    record: IndexRecord,
+    data: bytes,
+    label_data: bytes,
+    labels: UInt8Array | None,
+    rules: PairRules,
 ) -> tuple[OutputFile, ...]:
     """Copy the photo and write the label map, as far as they do not stay where they are."""
     if rules.target is None:
         return ()
-    assert task.image is not None
     written = []
     if rules.image_folder:
-        written.append(f"{rules.image_folder}/{_base(task.image)}")
+        written.append(f"{rules.image_folder}/{record.image}")
         _write_bytes(written[-1], data, task, rules.target)
-    if rules.label_folder and labels is not None and task.label is not None:
+    if rules.label_folder and labels is not None:
+        written.append(f"{rules.label_folder}/{record.label}")
         if rules.convert is not None:
-            written.append(f"{rules.label_folder}/{task.image_id}.png")
             _write_labels(written[-1], labels, task, rules)
         else:
-            written.append(f"{rules.label_folder}/{_base(task.label)}")
             _write_bytes(written[-1], label_data, task, rules.target)
     outputs = []
     for name in written:
