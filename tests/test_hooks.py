@@ -14,11 +14,10 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from schnet.checkpoint import ParsingCheckpointer
+from schnet.engine.best import BestCheckpointHook, find_metric
 from schnet.engine.hooks import (
-    BestCheckpointHook,
     CheckpointHook,
     EvaluationHook,
-    find_metric,
     is_due,
 )
 

@@ -60,6 +60,9 @@ def _add_model_keys(cfg: CN) -> None:
     cfg.MODEL.SAM.FREEZE = True
     # Factor on SOLVER.BASE_LR for SAM's own weights where FREEZE is False; > 0.
     cfg.MODEL.SAM.LR_FACTOR = 0.1
+    # True recomputes every layer, its FTM included, in the backward pass instead of keeping its
+    # activations: less memory, more time, the same gradients.
+    cfg.MODEL.SAM.ACTIVATION_CHECKPOINTING = False
 
     cfg.MODEL.CLIP = CN()
     # CLIP model: RN50, RN101, RN50x4, ViT-B/32, ViT-B/16, ViT-L/14 (official), tiny (ours).
@@ -195,17 +198,45 @@ def _add_solver_keys(cfg: CN) -> None:
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "full_model"
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0
-    # AMP.ENABLED: autocast to AMP.DTYPE (bfloat16) outside the losses, on CUDA and on CPU.
+    # AMP.ENABLED: autocast to AMP.DTYPE outside the losses, on CUDA and on CPU. DTYPE: bfloat16;
+    # float16, with a gradient scaler; auto takes bfloat16 where the device has it, else float16.
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Each step's batch goes through the model in so many parts of equal size, whose gradients add
+    # up to the whole batch's; IMS_PER_BATCH stays the images of a step; >= 1.
+    cfg.SOLVER.ACCUMULATE_STEPS = 1
+    # Steps of a run that may be skipped because a loss or gradient is not finite; >= 0.
+    cfg.SOLVER.MAX_BAD_STEPS = 0
+    # Exponential moving average of the trained weights: evaluated and kept as the best model
+    # instead of the last step's. DECAY: share of the average that stays at each step, in [0, 1).
+    cfg.SOLVER.EMA = CN()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.999
     # Periodic checkpoints kept, newest first; the best one is kept besides; >= 1.
     cfg.SOLVER.KEEP_CHECKPOINTS = 3
+    # Training images that may turn out broken: each is named, left out and replaced by another;
+    # one more stops the run, so that 0 stops at the first; >= 0.
+    cfg.DATALOADER.MAX_BAD_IMAGES = 0
     # Random number seed of initialisation, augmentation and order; negative draws one.
     cfg.SEED = 0
 
 
 def _add_test_keys(cfg: CN) -> None:
-    # The metric whose highest value marks the best checkpoint: mIoU, pACC, mACC, fwIoU, mBF.
+    # The metric that marks the best checkpoint and ends a run early: mIoU, pACC, mACC, fwIoU, mBF,
+    # IoU-<class> or any other of an evaluation's names, or val/loss.
     cfg.TEST.BEST_METRIC = "mIoU"
+    # Whether its highest or its lowest value is the best: max, min, or auto (min for losses).
+    cfg.TEST.BEST_MODE = "auto"
+    # Evaluations in a row without a new best value by MIN_DELTA (in the metric's own unit, >= 0)
+    # after which the run ends; 0 never ends it early.
+    cfg.TEST.EARLY_STOPPING = CN()
+    cfg.TEST.EARLY_STOPPING.PATIENCE = 0
+    cfg.TEST.EARLY_STOPPING.MIN_DELTA = 0.0
+    # Images of each test set, spread over it, that the validation loss is the mean of: as the
+    # training loss, without augmentation; 0 computes none, -1 takes all.
+    cfg.TEST.LOSS_IMAGES = 200
+    # Images of the first test set whose photo, truth and prediction are drawn for TensorBoard at
+    # each evaluation, and best and worst ones of each in the report at the end; >= 0.
+    cfg.TEST.SAMPLE_IMAGES = 4
     # Images of one size that are evaluated together, or windows of one photo; >= 1.
     cfg.TEST.BATCH_SIZE = 1
     # How a prediction gets to the photo's own size, where it is compared with the truth; the
@@ -232,6 +263,13 @@ def _add_test_keys(cfg: CN) -> None:
     # them into the zip that the test servers of LIP and CIHP take.
     cfg.TEST.SAVE_PREDICTIONS = False
     cfg.TEST.SUBMISSION_ZIP = False
+
+    # Metrics and sample images to Weights & Biases too, where its package is installed. NAME of the
+    # run in its PROJECT; "" takes OUTPUT_DIR. Its own environment variables hold (WANDB_MODE, ...).
+    cfg.WANDB = CN()
+    cfg.WANDB.ENABLED = False
+    cfg.WANDB.PROJECT = "schnet"
+    cfg.WANDB.NAME = ""
 
 
 def load_config(files: Sequence[str | os.PathLike[str]], opts: Sequence[str] = ()) -> CN:

@@ -1,4 +1,4 @@
-"""What happens beside the steps of a run: evaluation, the best and the periodic checkpoints.
+"""What happens beside the steps of a run: evaluation and the periodic checkpoints.
 
 The trainer registers them in this order: evaluate, then keep the best, then save. So a saved
 checkpoint holds the results of its own iteration, and resuming repeats no evaluation.
@@ -6,7 +6,6 @@ checkpoint holds the results of its own iteration, and resuming repeats no evalu
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,12 +22,9 @@ from schnet.checkpoint import (
     periodic_checkpoints,
 )
 
-logger = logging.getLogger(__name__)
-
 Results = dict[str, Any]
 """Nested by data set (where there are several), task and metric; numbers in percent."""
 
-BEST_CHECKPOINT = "model_best"
 FINAL_CHECKPOINT = "model_final"
 
 
@@ -82,64 +78,6 @@ class EvaluationHook(HookBase):
         self.results = state["results"]
 
 
-class BestCheckpointHook(HookBase):
-    """Keeps the model of the highest metric as `model_best.pth`; on the main process.
-
-    Its state is the best value and its iteration, so that a resumed run goes on comparing.
-    """
-
-    def __init__(
-        self, evaluation: EvaluationHook, checkpointer: ParsingCheckpointer, metric: str
-    ) -> None:
-        """Start without a best value.
-
-        Args:
-            evaluation: the hook that runs before this one and holds the results.
-            checkpointer: writes the file.
-            metric: name of the metric, such as `mIoU`, of the first data set that is evaluated.
-        """
-        self._evaluation = evaluation
-        self._checkpointer = checkpointer
-        self._metric = metric
-        self._seen: Results | None = None
-        self.value = -math.inf
-        self.iteration = -1
-
-    def before_train(self) -> None:
-        """Take note of results that belong to an earlier iteration."""
-        self._seen = self._evaluation.results
-
-    def after_step(self) -> None:
-        """Write the model where the evaluation of this iteration is the best so far."""
-        results = self._evaluation.results
-        if results is self._seen:
-            return
-        self._seen = results
-        value = find_metric(results, self._metric)
-        if not value > self.value:  # also where it is not a number
-            logger.info(
-                "%s %.2f; best stays %.2f of iteration %d",
-                self._metric,
-                value,
-                self.value,
-                self.iteration,
-            )
-            return
-        self.value, self.iteration = value, int(self.trainer.iter)
-        self._checkpointer.save_weights(
-            BEST_CHECKPOINT, iteration=self.iteration, best={self._metric: value}
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best value so far and its iteration."""
-        return {"metric": self._metric, "value": self.value, "iteration": self.iteration}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the best value; one of another metric is not comparable and is dropped."""
-        if state["metric"] == self._metric:
-            self.value, self.iteration = state["value"], state["iteration"]
-
-
 class CheckpointHook(HookBase):
     """Saves before the first step, periodically and at the end; on the main process."""
 
@@ -171,18 +109,6 @@ class CheckpointHook(HookBase):
         self._checkpointer.save(name, iteration=iteration)
         for path in periodic_checkpoints(self._checkpointer.save_dir)[: -self._keep]:
             path.unlink()
-
-
-def find_metric(results: Mapping[str, Any], metric: str) -> float:
-    """The first value of this name in nested results; NaN where there is none."""
-    for name, value in results.items():
-        if name == metric:
-            return float(value)
-        if isinstance(value, Mapping):
-            found = find_metric(value, metric)
-            if not math.isnan(found):
-                return found
-    return math.nan
 
 
 def _plain(results: Mapping[str, Any]) -> Results:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,30 +16,23 @@ from detectron2.engine.train_loop import HookBase, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
-from detectron2.utils.events import (
-    CommonMetricPrinter,
-    EventStorage,
-    EventWriter,
-    JSONWriter,
-    TensorboardXWriter,
-)
+from detectron2.utils.events import EventStorage, EventWriter
 from torch import nn
 
 import schnet.modeling  # noqa: F401  registers the architectures
 from schnet.checkpoint import ParsingCheckpointer, latest_checkpoint, load_model_weights
 from schnet.data.loader import CheckedLoader, build_test_loader, build_train_loader
-from schnet.engine.hooks import BestCheckpointHook, CheckpointHook, EvaluationHook, Results
+from schnet.engine.best import BestCheckpointHook
+from schnet.engine.hooks import CheckpointHook, EvaluationHook, Results
 from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
 from schnet.engine.step import StepTrainer
 from schnet.engine.summary import parameter_table
+from schnet.engine.writers import WRITE_PERIOD, build_writers
 from schnet.errors import InputError, storage_error
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
 from schnet.evaluation.test_time import build_test_model
 
 logger = logging.getLogger(__name__)
-
-WRITE_PERIOD = 20
-METRICS_FILE = "metrics.json"
 
 
 class ParsingTrainer(DefaultTrainer):
@@ -144,7 +137,12 @@ class ParsingTrainer(DefaultTrainer):
         chosen: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler(), self._evaluation]
         if comm.is_main_process():
             chosen += [
-                BestCheckpointHook(self._evaluation, self.checkpointer, self.cfg.TEST.BEST_METRIC),
+                BestCheckpointHook(
+                    self._evaluation,
+                    self.checkpointer,
+                    self.cfg.TEST.BEST_METRIC,
+                    self._evaluated_weights,
+                ),
                 CheckpointHook(
                     self.checkpointer, solver.CHECKPOINT_PERIOD, solver.KEEP_CHECKPOINTS
                 ),
@@ -153,14 +151,8 @@ class ParsingTrainer(DefaultTrainer):
         return chosen
 
     def build_writers(self) -> list[EventWriter]:
-        """Terminal and log, `metrics.json`, and TensorBoard."""
-        folder = self.cfg.OUTPUT_DIR
-        os.makedirs(folder, exist_ok=True)
-        return [
-            CommonMetricPrinter(self.max_iter),
-            JSONWriter(os.path.join(folder, METRICS_FILE)),
-            TensorboardXWriter(folder),
-        ]
+        """Terminal and log, and the files; see `schnet.engine.writers`."""
+        return build_writers(self.cfg, self.max_iter)
 
     def state_dict(self) -> dict[str, Any]:
         """The states of the hooks, by the name of their class."""
@@ -180,7 +172,12 @@ class ParsingTrainer(DefaultTrainer):
 
     def _evaluate(self) -> Results:
         """Evaluate the model itself: DDP's forward belongs to training."""
-        return self.test(self.cfg, self.checkpointer.model)
+        with self._evaluated_weights():
+            return self.test(self.cfg, self.checkpointer.model)
+
+    def _evaluated_weights(self) -> AbstractContextManager[None]:
+        """Put the weights that are evaluated, and kept as the best, into the model meanwhile."""
+        return nullcontext()
 
     @classmethod
     def test(
