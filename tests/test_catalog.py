@@ -116,7 +116,7 @@ def test_lip_trees(tmp_path: Path, images: str, labels: str) -> None:
     folder = tmp_path / "lip"
     places = {"image_dir": f"{images}val_images", "label_dir": f"{labels}val_segmentations"}
     make_pairs(folder, ["10_2", "3_4", "7_7"], **places)
-    (folder / f"{images}val_id.txt").write_text("3_4\n10_2\n\n")
+    (folder / f"{images}val_id.txt").write_text("3_4\n10_2.jpg\n\n")
     dicts = load_split(SPECS["lip"], "val", tmp_path)
     assert [entry["image_id"] for entry in dicts] == ["3_4", "10_2"]
     assert dicts[0]["file_name"] == str(folder / f"{images}val_images/3_4.jpg")

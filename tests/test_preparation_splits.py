@@ -21,7 +21,6 @@ from schnet.data.preparation.splits import (
     SplitFiles,
     index_split,
     pair_files,
-    parse_ids,
     prepare_split,
     problems,
     refuse_too_many_problems,
@@ -54,21 +53,6 @@ def source(tmp_path: Path) -> Path:
     """A folder of seven sound pairs."""
     plant_traps(tmp_path / "source" / "images", tmp_path / "source" / "labels")
     return tmp_path / "source"
-
-
-@pytest.mark.parametrize(
-    ("text", "ids"),
-    [
-        ("a\nb\n", ("a", "b")),
-        ("a.jpg\r\n\r\n  b.b.png \n", ("a", "b.b")),
-        ("/JPEGImages/2008_1.jpg\n2008_1\n", ("2008_1",)),
-        ("A.JPG\n", ("A",)),
-        ("10.5\n", ("10.5",)),
-        ("", ()),
-    ],
-)
-def test_id_lists(text: str, ids: tuple[str, ...]) -> None:
-    assert parse_ids(text) == ids
 
 
 def test_pairs_follow_the_id_list(source: Path) -> None:

@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from schnet.data.custom import CustomPaths, load_custom, open_custom
 from schnet.data.file_names import IMAGE_ENDINGS, LABEL_ENDINGS, is_litter, key_by_stem
+from schnet.data.id_lists import decode_ids
 from schnet.data.index import read_index, require_labels
 from schnet.data.specs import SPECS, SPLITS, DatasetSpec, SplitLayout
 from schnet.errors import InputError
@@ -253,12 +254,11 @@ def _names_by_id(folder: Path, endings: Sequence[str]) -> dict[str, str]:
 
 def _read_ids(
     spec: DatasetSpec, folder: Path, layout: SplitLayout, index: Path
-) -> list[str] | None:
+) -> Sequence[str] | None:
     """Read the split's ids; None where no list is there and none is needed."""
     for candidate in layout.id_lists:
         if (folder / candidate).is_file():
-            lines = (folder / candidate).read_text(encoding="utf-8").splitlines()
-            return [line.strip() for line in lines if line.strip()]
+            return decode_ids((folder / candidate).read_bytes(), folder / candidate)
     if not layout.shared:
         return None
     raise InputError(

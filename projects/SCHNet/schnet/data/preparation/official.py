@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from schnet.data.file_names import IMAGE_ENDINGS
+from schnet.data.id_lists import decode_ids
 from schnet.data.preparation.command import prepare, prepare_parser, read_options
 from schnet.data.preparation.sources import (
     SourceFile,
@@ -14,7 +15,7 @@ from schnet.data.preparation.sources import (
     SourceTree,
     open_source,
 )
-from schnet.data.preparation.splits import SplitFiles, files_by_id, parse_ids
+from schnet.data.preparation.splits import SplitFiles, files_by_id
 from schnet.data.specs import DatasetSpec, SplitLayout
 from schnet.errors import InputError
 
@@ -104,15 +105,7 @@ def read_ids(file: SourceFile) -> tuple[str, ...]:
     Raises:
         InputError: it is damaged or names no image.
     """
-    try:
-        ids = parse_ids(file.read("id list").decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"the id list {file.path} is no UTF-8 text ({error}): download it again"
-        ) from None
-    if not ids:
-        raise InputError(f"the id list {file.path} names no image: download it again")
-    return ids
+    return decode_ids(file.read("id list"), file.path)
 
 
 def split_by_name(names: Sequence[str], sizes: Mapping[str, int]) -> dict[str, tuple[str, ...]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -90,19 +89,6 @@ def pair_files(files: SplitFiles) -> list[PairTask]:
         )
         for image_id in ids
     ]
-
-
-def parse_ids(text: str, endings: Sequence[str] = IMAGE_ENDINGS) -> tuple[str, ...]:
-    """Read an id list: a name a line, with or without an image's ending, or below folders.
-
-    Blank lines and repeated names are passed over.
-    """
-    ids = []
-    for line in text.splitlines():
-        name = PurePosixPath(line.strip()).name
-        stem, ending = os.path.splitext(name)
-        ids.append(stem if ending.lower() in endings else name)
-    return tuple(dict.fromkeys(name for name in ids if name))
 
 
 @dataclass(frozen=True)
