@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import REPOSITORY
+from conftest import CONFIGS, REPOSITORY
 from detectron2.data import MetadataCatalog
 from tiny_lip import OPTS, make_lip, split_folders
 
@@ -164,7 +164,8 @@ def test_files_of_the_bases_that_are_built_are_checked_before_the_data_sets(
 def test_two_processes_name_a_bad_base_once(tmp_path: Path, opts: list[str]) -> None:
     (tmp_path / "sam.pth").write_bytes(b"<html>")
     opts = [*opts, "MODEL.SAM.WEIGHTS", str(tmp_path / "sam.pth")]
-    command = [sys.executable, "train_net.py", "--num-gpus", "2", *opts]
+    base = ("--config-file", str(CONFIGS / "Base-SCHNet.yaml"))
+    command = [sys.executable, "train_net.py", *base, "--num-gpus", "2", *opts]
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert run.returncode == 2
     assert run.stderr.count("an HTML page, not a weight file") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import random
@@ -16,6 +17,7 @@ from detectron2.utils.file_io import PathHandler, PathManager
 from torch import nn
 from weight_server import Answer, WeightServer, serve
 
+from schnet import weight_kinds
 from schnet.errors import InputError
 from schnet.official_weights import OFFICIAL_WEIGHTS, OfficialFile
 from schnet.weight_files import check_weights, locate_weights, read_state_dict, read_torch_file
@@ -125,11 +127,26 @@ def test_unreadable_file_is_named_with_what_it_is_and_the_remedy(
 
 
 @pytest.mark.parametrize("damage", ["broken directory", "later zip"])
-def test_archive_that_zipfile_cannot_list_is_refused(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("read", [read_state_dict, check_weights])
+def test_archive_that_zipfile_cannot_list_is_refused(
+    tmp_path: Path, damage: str, read: Callable[[str, str], object]
+) -> None:
     path = tmp_path / "sam.pth"
     path.write_bytes(_damaged()[damage])
     with pytest.raises(InputError, match=r"no file of torch.save, or a damaged one\): download"):
-        read_state_dict(str(path), KEY)
+        read(str(path), KEY)
+
+
+def test_file_that_may_not_be_read_is_told_from_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(weight_kinds, "_head_of", denied)
+    (tmp_path / "w.pth").touch()
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        check_weights(str(tmp_path / "w.pth"), KEY)
 
 
 def test_pickled_module_is_told_from_a_damaged_file(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def setup_training(
         load_registered([name])
     _register_class_frequencies(cfg)
     if cfg.MODEL.WEIGHTS and not continues:
-        locate_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+        check_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
     cfg = _resolve_seed(cfg, continues)
     start_logging(Path(cfg.OUTPUT_DIR) / "log.txt", comm.get_rank())
     _log_run(cfg)

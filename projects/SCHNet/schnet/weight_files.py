@@ -58,11 +58,8 @@ def check_weights(weights: str, key: str) -> str:
         raise _unreadable(path, key, fault, _REMEDIES.get(fault, _AGAIN))
     if is_safetensors(path):
         _require_safetensors(path, key)
-    elif not is_torchscript(path):
-        with _unreadable_refused(path, key):
-            # Memory-mapped, which only archives can be, no tensor is read.
-            content = _read_pickled(path, mmap=zipfile.is_zipfile(path))
-        _state_dict_of(content, path, key)
+    else:
+        _check_pickled(path, key)
     if path == weights and comm.is_main_process():
         _report_other_content(path, key)
     return path
@@ -159,6 +156,15 @@ def read_torch_file(path: str, key: str) -> Any:
 
 def _read_pickled(path: str, *, mmap: bool = False) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _check_pickled(path: str, key: str) -> None:
+    with _unreadable_refused(path, key):
+        if is_torchscript(path):
+            return
+        # Memory-mapped, which only archives can be, no tensor is read.
+        content = _read_pickled(path, mmap=zipfile.is_zipfile(path))
+    _state_dict_of(content, path, key)
 
 
 def _require_safetensors(path: str, key: str) -> None:

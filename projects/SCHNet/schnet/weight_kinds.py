@@ -33,7 +33,10 @@ def find_fault(path: str | os.PathLike[str]) -> str:
     Returns:
         Such as `an HTML page, not a weight file`; "" where nothing is wrong as far as can be seen.
     """
-    head = _head_of(path)
+    try:
+        head = _head_of(path)
+    except OSError as error:
+        return error.strerror or type(error).__name__
     text = head.lstrip(b"\xef\xbb\xbf\t\r\n ").lower()
     if not head:
         return EMPTY
@@ -94,8 +97,5 @@ def _safetensors_fault(path: str | os.PathLike[str], head: bytes) -> str:
 
 
 def _head_of(path: str | os.PathLike[str]) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(_HEAD_BYTES)
-    except OSError:
-        return b""
+    with open(path, "rb") as file:
+        return file.read(_HEAD_BYTES)
