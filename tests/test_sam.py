@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from conftest import randomise, relative_error
 from detectron2.config import CfgNode
-from segment_anything.modeling import ImageEncoderViT
+from official_files import STATE_FORMS, build_official_sam, meta_state, save_state
+from segment_anything import sam_model_registry
+from segment_anything.modeling import ImageEncoderViT, Sam
 from torch import nn
 
 from schnet.errors import InputError
@@ -22,6 +24,7 @@ from schnet.modeling.sam_encoder import (
     SamEncoder,
     SamVariant,
     build_sam_encoder,
+    recognise_sam,
 )
 
 # SAM's window and image size in a width that a test can afford.
@@ -163,24 +166,120 @@ def test_stages_end_at_the_global_layers(name: str, sizes: tuple[int, ...]) -> N
     assert not any("neck" in key for key in backbone.state_dict())
 
 
-def _sam_file(path: Path, variant: SamVariant) -> dict[str, torch.Tensor]:
-    """A file as Meta saved SAM: the whole model's state, the encoder's keys prefixed."""
-    state = reference(variant).state_dict()
-    whole = {f"image_encoder.{k}": v for k, v in state.items()}
-    whole["mask_decoder.iou_token.weight"] = torch.zeros(1, 256)
-    torch.save(whole, path)
-    return state
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(224, 224), (160, 320)])
+def test_other_sizes_equal_the_package_with_resized_positions(size: tuple[int, int]) -> None:
+    encoder = reference(NARROW_WINDOWED)
+    images = torch.randn(1, 3, *size)
+    ours = backbone_like(encoder, NARROW_WINDOWED)(images)["stage4"]
+    assert relative_error(ours, _package_forward(encoder, images)) < 1e-5
 
 
-def test_an_official_file_loads_and_anything_else_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "sam_tiny.pth"
-    state = _sam_file(path, SAM_VARIANTS["tiny"])
-    encoder = build_sam_encoder("tiny", str(path))
+def _package_forward(encoder: ImageEncoderViT, images: torch.Tensor) -> torch.Tensor:
+    """The package's own forward without its neck, the table of positions resized for the images."""
+    grid = (images.shape[-2] // 16, images.shape[-1] // 16)
+    table = encoder.pos_embed.permute(0, 3, 1, 2)
+    resized = F.interpolate(table, grid, mode="bilinear", align_corners=False)
+    encoder.pos_embed = nn.Parameter(resized.permute(0, 2, 3, 1))
+    encoder.neck = nn.Identity()
+    return encoder(images)
+
+
+def _assert_encoder(encoder: SamEncoder, sam: Sam) -> None:
+    expected = sam.image_encoder.state_dict()
+    assert set(encoder.state_dict()) == {k for k in expected if not k.startswith("neck.")}
     for key, value in encoder.state_dict().items():
-        assert torch.equal(value, state[key])
-    _sam_file(path, NARROW)
-    with pytest.raises(InputError, match=r"sam_tiny\.pth.*tiny"):
+        assert torch.equal(value, expected[key]), key
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["all of SAM", "its encoder alone"])
+@pytest.mark.parametrize("form", STATE_FORMS)
+def test_an_official_file_loads_in_every_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, alone: bool
+) -> None:
+    monkeypatch.setitem(SAM_VARIANTS, "vit_b", NARROW)
+    sam = randomise(build_official_sam(NARROW))
+    assert any(name.startswith("mask_decoder.") for name in sam.state_dict())
+    saved = sam.image_encoder if alone else sam
+    save_state(saved.state_dict(), tmp_path / f"sam.{form}", form)
+    _assert_encoder(build_sam_encoder("vit_b", str(tmp_path / f"sam.{form}")), sam)
+
+
+@torch.no_grad()
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
+def test_a_full_size_official_file_loads_and_equals_the_package(tmp_path: Path, name: str) -> None:
+    sam = randomise(sam_model_registry[name](), scale=0.02)
+    torch.save(sam.state_dict(), tmp_path / "sam.pth")
+    encoder = build_sam_encoder(name, str(tmp_path / "sam.pth"))
+    _assert_encoder(encoder, sam)
+    assert recognise_sam(encoder.state_dict()) == f"SAM {name}"
+    ours = SamBackbone(encoder=encoder, ftm=None, variant=SAM_VARIANTS[name]).eval()
+    images = torch.randn(1, 3, 224, 320)
+    expected = _package_forward(sam.image_encoder, images)
+    assert relative_error(ours(images)["stage4"], expected) < 1e-5
+
+
+def test_weights_of_other_precision_become_fp32(tmp_path: Path) -> None:
+    state = {k: v.bfloat16() for k, v in reference(SAM_VARIANTS["tiny"]).state_dict().items()}
+    torch.save(state, tmp_path / "sam.pth")
+    encoder = build_sam_encoder("tiny", str(tmp_path / "sam.pth"))
+    assert torch.equal(encoder.pos_embed, state["pos_embed"].float())
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("pos_embed", "", "it lacks pos_embed"),
+        ("pos_embed", "positions", "it lacks pos_embed; it has the unknown positions"),
+        ("", "image_encoder.extra", "it has the unknown extra"),
+        ("", "ftm.tokens", "it has the unknown ftm.tokens"),
+        ("neck.0.weight", "", ""),
+    ],
+)
+def test_loading_is_strict(tmp_path: Path, old: str, new: str, told: str) -> None:
+    state = {
+        f"image_encoder.{k}": v for k, v in reference(SAM_VARIANTS["tiny"]).state_dict().items()
+    }
+    moved = state.pop(f"image_encoder.{old}") if old else torch.zeros(1)
+    if new:
+        state[f"image_encoder.{new}" if old else new] = moved
+    path = tmp_path / "sam.pth"
+    torch.save(state, path)
+    if not told:
         build_sam_encoder("tiny", str(path))
+        return
+    with pytest.raises(InputError) as caught:
+        build_sam_encoder("tiny", str(path))
+    assert str(caught.value) == (
+        f"config key MODEL.SAM.WEIGHTS names {path}, which does not hold SAM tiny ({told}): give "
+        "the file of that variant or correct the variant"
+    )
+
+
+def test_another_variant_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(reference(NARROW).state_dict(), tmp_path / "sam.pth")
+    told = (
+        r"\(it seems to be {}; it lacks blocks.4.*pos_embed of shape \(1, 64, 64, 32\) instead of"
+    )
+    width = "a SAM encoder of width 32 and depth 4"
+    with pytest.raises(InputError, match=told.format(width)):
+        build_sam_encoder("tiny", str(tmp_path / "sam.pth"))
+    monkeypatch.setitem(SAM_VARIANTS, "vit_b", NARROW)
+    with pytest.raises(InputError, match=told.format("SAM vit_b")):
+        build_sam_encoder("tiny", str(tmp_path / "sam.pth"))
+    assert recognise_sam({"blocks.0.a": torch.zeros(1)}) == ""
+
+
+@pytest.mark.parametrize("name", sorted(SAM_VARIANTS))
+def test_every_variant_is_recognised_by_its_weights(name: str) -> None:
+    state = meta_state(lambda: SamEncoder(SAM_VARIANTS[name]))
+    assert recognise_sam(state) == f"SAM {name}"
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"MODEL\.SAM\.WEIGHTS.*absent\.pth"):
         build_sam_encoder("tiny", str(tmp_path / "absent.pth"))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from conftest import CONFIGS, REPOSITORY
 from detectron2.data import MetadataCatalog
 from tiny_lip import OPTS, make_lip, split_folders
 
@@ -112,6 +115,61 @@ def test_missing_weights_are_refused_before_the_model_is_built(opts: list[str]) 
         setup_training([], [*opts, "MODEL.WEIGHTS", "nothing.pth"], Resume.NEVER)
     with pytest.raises(InputError, match=r"MODEL.WEIGHTS names nothing.pth"):
         setup_evaluation([], [*opts, "MODEL.WEIGHTS", "nothing.pth"], Resume.NEVER)
+
+
+BASE_FILES = ["MODEL.SAM.WEIGHTS", "sam.pth", "MODEL.CLIP.WEIGHTS", "clip.pt"]
+ONLY_CLIP = [
+    *("MODEL.BACKBONE.NAME", "ClipBackbone", "MODEL.SRM.ENABLED", "False"),
+    *("MODEL.SEM_SEG_HEAD.IN_FEATURES", "['res2', 'res3']"),
+]
+NO_CLIP = ["MODEL.SRM.ENABLED", "False"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "checked"),
+    [
+        ([], ["SAM", "CLIP"]),
+        (NO_CLIP, ["SAM"]),
+        ([*NO_CLIP, "MODEL.SEM_SEG_HEAD.CLASSIFIER", "text"], ["SAM", "CLIP"]),
+        (ONLY_CLIP, ["CLIP"]),
+    ],
+)
+def test_files_of_the_bases_that_are_built_are_checked_before_the_data_sets(
+    tmp_path: Path,
+    opts: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    checked: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "nowhere"))
+    contents = {"SAM": ("sam.pth", b"<html>"), "CLIP": ("clip.pt", b"PK\x03\x04")}
+    reasons = {"SAM": "an HTML page", "CLIP": "a truncated archive"}
+    for name, content in contents.values():
+        Path(name).write_bytes(content)
+    opts = [*opts, *BASE_FILES, *overrides]
+    for base in checked:
+        for prepare in (setup_training, setup_evaluation):
+            with pytest.raises(InputError, match=f"MODEL.{base}.WEIGHTS .*{reasons[base]}"):
+                prepare([], opts, Resume.NEVER)
+        torch.save({"a": torch.ones(1)}, contents[base][0])
+    # Now the bases are as they should be, and the data sets' turn comes.
+    load_model_config([], opts)
+    with pytest.raises(InputError, match="nowhere"):
+        setup_training([], opts, Resume.NEVER)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_name_a_bad_base_once(tmp_path: Path, opts: list[str]) -> None:
+    (tmp_path / "sam.pth").write_bytes(b"<html>")
+    opts = [*opts, "MODEL.SAM.WEIGHTS", str(tmp_path / "sam.pth")]
+    base = ("--config-file", str(CONFIGS / "Base-SCHNet.yaml"))
+    command = [sys.executable, "train_net.py", *base, "--num-gpus", "2", *opts]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert run.stderr.count("an HTML page, not a weight file") == 1
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize(

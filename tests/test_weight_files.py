@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import io
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from detectron2.utils.file_io import PathManager
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathHandler, PathManager
 from torch import nn
+from weight_server import Answer, WeightServer, serve
 
-from schnet import weight_files
+from schnet import weight_kinds
 from schnet.errors import InputError
-from schnet.weight_files import (
-    OFFICIAL_WEIGHTS,
-    locate_weights,
-    official_url,
-    read_state_dict,
-    read_torch_file,
-)
+from schnet.official_weights import OFFICIAL_WEIGHTS, OfficialFile
+from schnet.weight_files import check_weights, locate_weights, read_state_dict, read_torch_file
 
 KEY = "MODEL.SAM.WEIGHTS"
 
@@ -77,9 +76,11 @@ def test_safetensors_without_the_package_says_what_to_install(
 
 def _damaged() -> dict[str, bytes]:
     """Contents that are no weight files, by what happened to them."""
-    whole = io.BytesIO()
+    whole, old = io.BytesIO(), io.BytesIO()
     torch.save(_state(), whole)
+    torch.save(_state(), old, _use_new_zipfile_serialization=False)
     return {
+        "truncated old format": old.getvalue()[:-8],
         "truncated": whole.getvalue()[:200],
         "broken directory": whole.getvalue().replace(b"PK\x01\x02", b"PKXX", 1),
         "later zip": whole.getvalue().replace(b"PK\x01\x02\0\0\0", b"PK\x01\x02\0\0\xc0", 1),
@@ -88,7 +89,8 @@ def _damaged() -> dict[str, bytes]:
         "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12345\n",
         "empty": b"",
         "noise": random.Random(0).randbytes(300),
-        "pickle": b"cos\nsystem\n(S'true'\ntR.",
+        "pickle": b"\x80\x02cos\nsystem\n(S'true'\ntR.",
+        "text": b"quota exceeded",
         "truncated pickle": b"\x80\x02.",
         "bad text in a pickle": b"\x80\x02X\x02\0\0\0\xff\xff.",
     }
@@ -97,18 +99,20 @@ def _damaged() -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("damage", "reason", "remedy"),
     [
-        ("truncated", "failed finding central directory", "download or copy it again"),
+        ("truncated", "a truncated archive: its end is missing", "download or copy it again"),
+        ("truncated old format", "unexpected EOF", "download or copy it again"),
+        ("text", "no file of torch.save, TorchScript or safetensors", "download or copy"),
         ("page", "(an HTML page, not a weight file)", "download it again"),
         ("page with a byte order mark", "(an HTML page, not a weight file)", "download it again"),
         ("pointer", "(a Git-LFS pointer, not a weight file)", "run git lfs pull"),
-        ("empty", "no file of torch.save, or a damaged one", "download or copy"),
-        ("noise", "no file of torch.save, or a damaged one", "download or copy"),
+        ("empty", "an empty file", "download or copy"),
+        ("noise", "no file of torch.save, TorchScript or safetensors", "download or copy"),
         ("pickle", "holds Python objects other than tensors", "a state dict"),
         ("truncated pickle", "no file of torch.save, or a damaged one", "download or copy"),
         ("bad text in a pickle", "no file of torch.save, or a damaged one", "download or copy"),
     ],
 )
-@pytest.mark.parametrize("read", [read_state_dict, read_torch_file])
+@pytest.mark.parametrize("read", [read_state_dict, read_torch_file, check_weights])
 def test_unreadable_file_is_named_with_what_it_is_and_the_remedy(
     tmp_path: Path, damage: str, reason: str, remedy: str, read: Callable[[str, str], object]
 ) -> None:
@@ -123,11 +127,26 @@ def test_unreadable_file_is_named_with_what_it_is_and_the_remedy(
 
 
 @pytest.mark.parametrize("damage", ["broken directory", "later zip"])
-def test_archive_that_zipfile_cannot_list_is_refused(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("read", [read_state_dict, check_weights])
+def test_archive_that_zipfile_cannot_list_is_refused(
+    tmp_path: Path, damage: str, read: Callable[[str, str], object]
+) -> None:
     path = tmp_path / "sam.pth"
     path.write_bytes(_damaged()[damage])
     with pytest.raises(InputError, match=r"no file of torch.save, or a damaged one\): download"):
-        read_state_dict(str(path), KEY)
+        read(str(path), KEY)
+
+
+def test_file_that_may_not_be_read_is_told_from_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(weight_kinds, "_head_of", denied)
+    (tmp_path / "w.pth").touch()
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        check_weights(str(tmp_path / "w.pth"), KEY)
 
 
 def test_pickled_module_is_told_from_a_damaged_file(tmp_path: Path) -> None:
@@ -166,32 +185,155 @@ def test_missing_file_names_key_path_and_official_names() -> None:
         read_state_dict("no/such.pth", KEY)
 
 
-def test_official_addresses() -> None:
-    assert official_url("sam_vit_b").endswith("/sam_vit_b_01ec64.pth")
-    for name in OFFICIAL_WEIGHTS:
-        assert official_url(name).startswith("https://")
-    assert official_url("clip_vit_l14").endswith("/ViT-L-14.pt")
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightServer]:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    content = io.BytesIO()
+    torch.save(_state(), content)
+    with serve() as running:
+        running.answers["/sam_vit_b_01ec64.pth"] = Answer(content.getvalue())
+        running.answers["/w.pth"] = Answer(content.getvalue())
+        yield running
 
 
-def test_official_name_is_fetched_by_its_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _publish(monkeypatch: pytest.MonkeyPatch, server: WeightServer, sha256: str) -> str:
+    """Let `sam_vit_b` stand for a file of the local server; returns its address."""
+    file = OfficialFile(f"{server.url}/sam_vit_b_01ec64.pth", sha256)
+    monkeypatch.setitem(OFFICIAL_WEIGHTS, "sam_vit_b", file)
+    return file.url
+
+
+def test_official_name_is_fetched_and_verified(
+    server: WeightServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cached = tmp_path / "cached.pth"
-    cached.touch()
-    asked: list[str] = []
-    monkeypatch.setattr(
-        weight_files.PathManager, "get_local_path", lambda url: asked.append(url) or str(cached)
-    )
-    assert locate_weights("sam_vit_h", KEY) == str(cached)
-    assert asked == [official_url("sam_vit_h")]
+    body = server.answers["/sam_vit_b_01ec64.pth"].body
+    url = _publish(monkeypatch, server, hashlib.sha256(body).hexdigest())
+    _assert_same(read_state_dict("sam_vit_b", KEY))
+    assert Path(check_weights(url, KEY)).read_bytes() == body
+    assert len(server.asked) == 1
 
 
-def test_failed_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(url: str) -> str:
-        raise OSError("no route to host")
+def test_official_name_with_another_content_is_refused(
+    server: WeightServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = _publish(monkeypatch, server, "ab" * 32)
+    with pytest.raises(InputError) as caught:
+        check_weights("sam_vit_b", KEY)
+    message = str(caught.value)
+    assert message.startswith(f"{KEY} names sam_vit_b ({url}), which cannot be fetched")
+    assert f"expected the SHA256 {'ab' * 32}, found " in message
+    assert message.endswith("give its path") and "\n" not in message
 
-    monkeypatch.setattr(PathManager, "get_local_path", refuse)
-    with pytest.raises(
-        InputError, match=r"sam_vit_b and https://.*no route to host.*give its path"
-    ):
-        locate_weights("sam_vit_b", KEY)
+
+def test_digest_in_another_servers_address_counts(server: WeightServer) -> None:
+    with pytest.raises(InputError, match="expected the MD5 01ec64, found"):
+        check_weights(f"{server.url}/sam_vit_b_01ec64.pth", KEY)
+    assert check_weights(f"{server.url}/w.pth", KEY)
+
+
+def test_error_page_from_a_server_is_named(server: WeightServer) -> None:
+    server.answers["/w.pth"] = Answer(b"<html>sign in</html>")
+    with pytest.raises(InputError, match=rf"{KEY} names http.*the server sent an HTML page"):
+        locate_weights(f"{server.url}/w.pth", KEY)
+
+
+class _OwnHandler(PathHandler):
+    """A path handler as a user registers one, for a prefix, from a local file."""
+
+    def __init__(self, prefix: str, path: Path) -> None:
+        super().__init__()
+        self.prefix, self.path = prefix, path
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [self.prefix]
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: object) -> str:
+        if path.endswith("gone.pth"):
+            raise RuntimeError("no such\nobject")
+        return str(self.path)
+
+
+@pytest.fixture
+def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handlers that a test registers are forgotten after it."""
+    monkeypatch.setattr(PathManager, "_path_handlers", PathManager._path_handlers.copy())
+
+
+@pytest.mark.parametrize("prefix", ["s3://", "https://models.org/", "http://"])
+def test_path_handlers_of_the_user_are_asked(tmp_path: Path, handlers: None, prefix: str) -> None:
+    torch.save(_state(), tmp_path / "w.pth")
+    own = _OwnHandler(prefix, tmp_path / "w.pth")
+    PathManager.register_handler(own, allow_override=True)
+    _assert_same(read_state_dict(f"{prefix}sam.pth", KEY))
+    with pytest.raises(InputError, match=r"RuntimeError: no such object\): check the network"):
+        check_weights(f"{prefix}gone.pth", KEY)
+    own.path = tmp_path / "absent.pth"
+    with pytest.raises(InputError, match="no file at .*absent.pth: correct the address"):
+        check_weights(f"{prefix}sam.pth", KEY)
+
+
+def test_unknown_scheme_is_no_file() -> None:
+    with pytest.raises(InputError, match=r"names gopher://w.pth, which is no file"):
+        check_weights("gopher://w.pth", KEY)
+
+
+def test_checking_reads_no_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch as safetensors
+
+    torch.save(_state(), tmp_path / "w.pth")
+    torch.jit.save(torch.jit.script(nn.Linear(3, 2)), str(tmp_path / "w.pt"))
+    safetensors.save_file(_state(), tmp_path / "w.safetensors")
+    load, calls = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda *a, **k: calls.append(k) or load(*a, **k))
+    monkeypatch.setattr(torch.jit, "load", lambda *a, **k: pytest.fail("read"))
+    monkeypatch.setattr(safetensors, "load_file", lambda *a, **k: pytest.fail("read"))
+    for name in ("w.pth", "w.pt", "w.safetensors"):
+        assert check_weights(str(tmp_path / name), KEY) == str(tmp_path / name)
+    assert [call["mmap"] for call in calls] == [True]
+
+
+@pytest.mark.parametrize("kept", [4, 40, -1])
+@pytest.mark.parametrize("name", ["w.safetensors", "w.bin"])
+def test_truncated_safetensors_is_named(tmp_path: Path, kept: int, name: str) -> None:
+    import safetensors.torch as safetensors
+
+    safetensors.save_file(_state(), tmp_path / name)
+    check_weights(str(tmp_path / name), KEY)
+    _assert_same(read_state_dict(str(tmp_path / name), KEY))
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:kept])
+    told = "truncated safetensors file" if kept != 4 else "no (safetensors header|file of torch)"
+    for read in (check_weights, read_state_dict):
+        with pytest.raises(InputError, match=told):
+            read(str(tmp_path / name), KEY)
+
+
+@pytest.mark.parametrize("header", [b"[]", b'{"a": 1}', b'{"a": {"dtype": "F32"}}', b"{{"])
+def test_damaged_safetensors_header_is_named(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(InputError, match="no safetensors header, or a damaged one"):
+        check_weights(str(path), KEY)
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_own_file_with_an_official_name_is_reported_and_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sized: bool
+) -> None:
+    path = tmp_path / "sam_vit_b_01ec64.pth"
+    torch.save(_state(), path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    size = path.stat().st_size
+    file = OfficialFile(f"https://a.org/{path.name}", found, size if sized else None)
+    monkeypatch.setitem(OFFICIAL_WEIGHTS, "sam_vit_b", file)
+    assert check_weights(str(path), KEY) == str(path)
+    assert caplog.text == ""
+    other = OfficialFile(file.url, "ab" * 32, size + 1 if sized else None)
+    monkeypatch.setitem(OFFICIAL_WEIGHTS, "sam_vit_b", other)
+    assert check_weights(str(path), KEY) == str(path)
+    told = f"{size} bytes instead of {size + 1}" if sized else f"SHA-256 {found} instead of abab"
+    assert f"{KEY} names {path}, which has an official name" in caplog.text
+    assert told in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(comm, "get_rank", lambda: 1)
+    check_weights(str(path), KEY)
+    assert caplog.text == ""

@@ -31,7 +31,7 @@ from schnet.data.custom import CustomPaths, require_mirror_pairs
 from schnet.data.files import atomic_path
 from schnet.errors import InputError
 from schnet.logs import start_logging
-from schnet.weight_files import locate_weights
+from schnet.weight_files import check_weights, locate_weights
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,10 @@ class Resume(Enum):
 
 
 def load_model_config(config_files: Sequence[PathLike], opts: Sequence[str] = ()) -> CfgNode:
-    """Read the config for a tool that needs the model and no training data; touches no file.
+    """Read the config for a tool that needs the model and no training data.
+
+    The files of SAM and CLIP are located, fetched into the cache where they are remote, and
+    checked to be weight files; no other file is touched.
 
     Registers the data sets, so that `MetadataCatalog.get(cfg.DATASETS.TEST[0])` has the classes,
     palette and prompts.
@@ -66,7 +69,7 @@ def load_model_config(config_files: Sequence[PathLike], opts: Sequence[str] = ()
         A frozen config whose device exists and whose class count is the data set's.
 
     Raises:
-        InputError: the config is wrong, or does not fit its data sets.
+        InputError: the config is wrong, does not fit its data sets, or names no weight files.
     """
     cfg = load_config(config_files, opts).clone()
     cfg.defrost()
@@ -78,6 +81,7 @@ def load_model_config(config_files: Sequence[PathLike], opts: Sequence[str] = ()
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         _check_classes(cfg, name)
     _check_mirroring(cfg)
+    _check_bases(cfg)
     return cfg
 
 
@@ -105,7 +109,7 @@ def setup_training(
         load_registered([name])
     _register_class_frequencies(cfg)
     if cfg.MODEL.WEIGHTS and not continues:
-        locate_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+        check_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
     cfg = _resolve_seed(cfg, continues)
     start_logging(Path(cfg.OUTPUT_DIR) / "log.txt", comm.get_rank())
     _log_run(cfg)
@@ -251,6 +255,16 @@ def _check_mirroring(cfg: CfgNode) -> None:
         require_mirror_pairs(
             metadata.stuff_classes, metadata.mirror_pairs, metadata.get("labels_from", name)
         )
+
+
+def _check_bases(cfg: CfgNode) -> None:
+    """Find the files of the bases that this config builds, and refuse what is no weight file."""
+    only_clip = cfg.MODEL.BACKBONE.NAME == "ClipBackbone"
+    reads_text = cfg.MODEL.SRM.ENABLED or cfg.MODEL.SEM_SEG_HEAD.CLASSIFIER == "text"
+    for base, is_built in (("SAM", not only_clip), ("CLIP", only_clip or reads_text)):
+        weights = cfg.MODEL[base].WEIGHTS
+        if is_built and weights != "random":
+            check_weights(weights, f"MODEL.{base}.WEIGHTS")
 
 
 def _decide_resume(output_dir: str, resume: Resume) -> bool:

@@ -172,8 +172,45 @@ def build_clip_model(variant: str, weights: str) -> CLIP:
         expected = model.state_dict()
         # BatchNorm's step counter is in no old file and in no computation.
         state.update({k: v for k, v in expected.items() if k.endswith("num_batches_tracked")})
-        load_base(model, state, key="MODEL.CLIP.WEIGHTS", weights=weights, kind=f"CLIP {variant}")
+        load_base(
+            model,
+            state,
+            key="MODEL.CLIP.WEIGHTS",
+            weights=weights,
+            kind=f"CLIP {variant}",
+            found=recognise_clip(state),
+        )
     return model.float().eval()
+
+
+def recognise_clip(state: dict[str, torch.Tensor]) -> str:
+    """Which of CLIP's models a state dict seems to be of, by its image tower.
+
+    Returns:
+        Such as `CLIP RN101`; its sizes where it is none of ours; "" where it is no CLIP model.
+    """
+    is_resnet = "visual.attnpool.positional_embedding" in state
+    prefix = "visual.attnpool." if is_resnet else "visual."
+    first = state.get("visual.layer1.0.conv1.weight" if is_resnet else "visual.conv1.weight")
+    positions = state.get(f"{prefix}positional_embedding")
+    if first is None or positions is None or first.ndim != 4:
+        return ""
+    stride = 32 if is_resnet else first.shape[-1]
+    layers: int | tuple[int, ...] = _count_numbers(state, "visual.transformer.resblocks.")
+    if is_resnet:
+        layers = tuple(_count_numbers(state, f"visual.layer{i}.") for i in (1, 2, 3, 4))
+    side = stride * round((positions.shape[0] - 1) ** 0.5)
+    for name, variant in CLIP_VARIANTS.items():
+        sizes = (variant.vision_layers, variant.vision_width, variant.image_resolution)
+        if (layers, first.shape[0], side) == sizes and stride == variant.vision_patch_size:
+            return f"CLIP {name}"
+    kind = "residual network" if is_resnet else f"transformer with patches of {stride}"
+    return f"a CLIP {kind}, width {first.shape[0]}, layers {layers}, for images of {side}"
+
+
+def _count_numbers(state: dict[str, torch.Tensor], prefix: str) -> int:
+    """How many different numbers follow a prefix of names."""
+    return len({n.removeprefix(prefix).split(".")[0] for n in state if n.startswith(prefix)})
 
 
 def _open_residual_branches(model: CLIP) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from schnet.errors import InputError
+from schnet.state_misfit import describe_misfit
 
 RANDOM_BASE_SEED = 0
 
@@ -57,7 +58,13 @@ def count_parameters(module: nn.Module) -> tuple[int, int]:
 
 
 def load_base(
-    module: nn.Module, state: dict[str, torch.Tensor], *, key: str, weights: str, kind: str
+    module: nn.Module,
+    state: dict[str, torch.Tensor],
+    *,
+    key: str,
+    weights: str,
+    kind: str,
+    found: str = "",
 ) -> None:
     """Give a base its weights; every one, and no other.
 
@@ -67,16 +74,16 @@ def load_base(
         key: the config key that names them, for the error message.
         weights: where they come from, likewise.
         kind: what the base is, such as `SAM vit_b`, likewise.
+        found: what the weights seem to be, in the same words; "" where that is not known.
 
     Raises:
         InputError: names or shapes differ.
     """
-    expected = module.state_dict()
-    wrong = [k for k in expected if k not in state or state[k].shape != expected[k].shape]
-    wrong += [k for k in state if k not in expected]
-    if wrong:
+    misfit = describe_misfit(module.state_dict(), state)
+    if misfit:
+        seems = f"it seems to be {found}; " if found not in ("", kind) else ""
         raise InputError(
-            f"config key {key} names {weights}, which does not hold a {kind} ({len(wrong)} weights "
-            f"differ, first {wrong[0]!r}): give the file of that variant or correct the variant"
+            f"config key {key} names {weights}, which does not hold {kind} ({seems}"
+            f"{'; '.join(misfit)}): give the file of that variant or correct the variant"
         )
     module.load_state_dict(state)

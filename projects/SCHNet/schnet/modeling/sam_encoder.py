@@ -15,6 +15,8 @@ from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_b
 
 PATCH_SIZE = 16
 PREFIX = "image_encoder."
+# What else an official file holds; some keep the normalisation too.
+_UNUSED = ("prompt_encoder.", "mask_decoder.", "pixel_mean", "pixel_std")
 
 
 @dataclass(frozen=True)
@@ -155,13 +157,39 @@ def build_sam_encoder(variant: str, weights: str, *, lr_factor: float = 1.0) -> 
         return encoder
     state = _encoder_state(read_state_dict(weights, "MODEL.SAM.WEIGHTS"))
     load_base(
-        encoder, state, key="MODEL.SAM.WEIGHTS", weights=weights, kind=f"SAM {variant} encoder"
+        encoder,
+        state,
+        key="MODEL.SAM.WEIGHTS",
+        weights=weights,
+        kind=f"SAM {variant}",
+        found=recognise_sam(state),
     )
     return encoder
 
 
+def recognise_sam(state: dict[str, torch.Tensor]) -> str:
+    """Which of SAM's encoders a state dict seems to be of.
+
+    Args:
+        state: weights of an encoder by name, without `PREFIX`.
+
+    Returns:
+        Such as `SAM vit_b`; its width and depth where it is none of ours; "" where it is none.
+    """
+    patches = state.get("patch_embed.proj.weight")
+    depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    if patches is None or patches.ndim != 4 or not depth:
+        return ""
+    width = patches.shape[0]
+    for name, variant in SAM_VARIANTS.items():
+        if (variant.dim, variant.depth) == (width, depth):
+            return f"SAM {name}"
+    return f"a SAM encoder of width {width} and depth {depth}"
+
+
 def _encoder_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    # An official file holds all of SAM; the neck serves the mask decoder, which is not built.
+    """The encoder's weights out of those of all of SAM, or of its encoder alone, in fp32."""
     if any(name.startswith(PREFIX) for name in state):
-        state = {n[len(PREFIX) :]: t for n, t in state.items() if n.startswith(PREFIX)}
+        state = {n.removeprefix(PREFIX): t for n, t in state.items() if not n.startswith(_UNUSED)}
+    # The neck serves the mask decoder, which is not built.
     return {n: t.float() for n, t in state.items() if not n.startswith("neck.")}
