@@ -46,6 +46,7 @@ def test_batch_is_kept_as_the_model_took_it(tmp_path: Path) -> None:
     assert f"on the images x.jpg, y.jpg (kept in {path})" in told and "\n" not in told
 
 
+@pytest.mark.filterwarnings("error:invalid value")
 def test_picture_shows_each_image_beside_its_labels(tmp_path: Path) -> None:
     steps = BadSteps(tmp_path, 1, COLOURS)
     strange = item(1.0)

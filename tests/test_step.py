@@ -172,14 +172,17 @@ def test_skipped_step_leaves_weights_optimizer_and_average_but_not_the_schedule(
     assert ema.updates == 2
 
 
-def test_one_bad_part_leaves_out_the_whole_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("values", [(1.0, math.nan), (math.nan, 1.0)])
+def test_one_bad_part_leaves_out_the_whole_step(
+    tmp_path: Path, values: tuple[float, float]
+) -> None:
     model = ValueModel()
-    parts = [[item(1.0, 1.0)], [item(math.nan, 1.0)], [item(2.0, 0.0)], [item(2.0, 0.0)]]
+    parts = [[item(value, 1.0)] for value in (*values, 2.0, 2.0)]
     trainer = step_trainer(model, parts, tmp_path, accumulate_steps=2, allowed=1)
     run_steps(trainer)
     assert model.weight.tolist() == [0.0, 0.0]
     run_steps(trainer)
-    assert model.weight.tolist() == [-2.0, 0.0]
+    assert model.weight.tolist() == [-2.0, -1.0]
 
 
 def test_schedule_does_not_warn_of_a_first_step_that_was_skipped(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ class SamBackbone(Backbone):
             `stage0`..`stage4`, each (B, C, ceil(H/16), ceil(W/16)).
         """
         x = self.encoder.embed(pad_to_multiple(images, PATCH_SIZE))
-        recomputed = self.activation_checkpointing and self.training and torch.is_grad_enabled()
+        recomputed = self.activation_checkpointing and self.training
         maps = {}
         for stage, layers in enumerate(self.stages):
             for layer in layers:
