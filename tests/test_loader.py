@@ -284,3 +284,36 @@ def test_workers_keep_to_one_core() -> None:
     finally:
         cv2.setNumThreads(before[0])
         torch.set_num_threads(before[1])
+
+
+def in_parts(count: int, parts: int, *opts: object, start_draw: int = 0) -> list[Batch]:
+    """The batches of steps that are taken in parts, the parts of a step put together."""
+    batches = take(count * parts, "SOLVER.ACCUMULATE_STEPS", parts, *opts, start_draw=start_draw)
+    return [sum(batches[i : i + parts], []) for i in range(0, count * parts, parts)]
+
+
+@pytest.mark.parametrize(("world_size", "parts"), [(1, 2), (1, 8), (2, 2), (2, 4), (4, 2)])
+@pytest.mark.parametrize("start_step", [0, 3])
+def test_parts_of_a_step_hold_the_draws_of_the_whole(
+    lip: Path, monkeypatch: pytest.MonkeyPatch, world_size: int, parts: int, start_step: int
+) -> None:
+    batch = ("SOLVER.IMS_PER_BATCH", 8)
+    whole = take(5, *batch)[start_step:]
+    shares = []
+    for rank in range(world_size):
+        be_rank(monkeypatch, rank, world_size)
+        first = take(1, *batch, "SOLVER.ACCUMULATE_STEPS", parts)[0]
+        assert len(first) * parts * world_size == 8
+        shares.append(in_parts(len(whole), parts, *batch, start_draw=8 * start_step))
+    for step, wanted in enumerate(whole):
+        ours = [item for share in zip(*(s[step] for s in shares), strict=True) for item in share]
+        assert same(ours, wanted)
+
+
+def test_batch_must_divide_among_processes_and_parts(
+    lip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_rank(monkeypatch, 0, 2)
+    told = r"IMS_PER_BATCH is 6: .* multiple of the 2 processes times the 2 parts .*ACCUMULATE"
+    with pytest.raises(InputError, match=told):
+        take(1, "SOLVER.IMS_PER_BATCH", 6, "SOLVER.ACCUMULATE_STEPS", 2)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from conftest import randomise, relative_error
 from detectron2.config import CfgNode
+from detectron2.modeling import build_model
 from official_files import STATE_FORMS, build_official_sam, meta_state, save_state
 from segment_anything import sam_model_registry
 from segment_anything.modeling import ImageEncoderViT, Sam
@@ -301,3 +302,96 @@ def test_the_config_switches_freezing_and_ftm(tiny_cfg: Callable[..., CfgNode]) 
     free = SamBackbone(tiny_cfg(["MODEL.SAM.FREEZE", "False", "MODEL.FTM.ENABLED", "False"]), None)
     assert free.ftm is None
     assert all(p.requires_grad for p in free.encoder.parameters())
+
+
+def _learned(cfg: CfgNode, dtype: torch.dtype | None, *, eager: bool) -> dict[str, torch.Tensor]:
+    """SCHNet's losses and gradients with every layer recomputed, or with none."""
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    for part in (model.backbone.ftm, model.sem_seg_head):
+        if part is not None:
+            randomise(part)
+    assert model.backbone.activation_checkpointing
+    model.backbone.activation_checkpointing = not eager
+    batch = [{"image": torch.rand(3, 48, 32) * 255, "sem_seg": torch.randint(0, 4, (48, 32))}]
+    with torch.autocast("cpu", dtype=dtype, enabled=dtype is not None):
+        losses = model(batch)
+    torch.stack(list(losses.values())).sum().backward()
+    return {**losses, **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("frozen", ["True", "False"])
+@pytest.mark.parametrize("ftm", ["True", "False"])
+@pytest.mark.parametrize("feedback", ["True", "False"])
+def test_recomputed_layers_give_the_same_gradients_to_the_bit(
+    tiny_cfg: Callable[..., CfgNode],
+    ftm: str,
+    frozen: str,
+    feedback: str,
+    dtype: torch.dtype | None,
+) -> None:
+    switches = (
+        "MODEL.FTM.ENABLED",
+        ftm,
+        "MODEL.SAM.FREEZE",
+        frozen,
+        "MODEL.SRM.FEEDBACK",
+        feedback,
+    )
+    cfg = tiny_cfg([*switches, "MODEL.SAM.ACTIVATION_CHECKPOINTING", "True"])
+    plain, recomputed = (_learned(cfg, dtype, eager=eager) for eager in (True, False))
+    assert plain.keys() == recomputed.keys()
+    for name, value in plain.items():
+        assert value is not None and torch.equal(recomputed[name], value), name
+
+
+def test_layers_are_recomputed_in_training_alone_and_srm_never(
+    tiny_cfg: Callable[..., CfgNode],
+) -> None:
+    backbone = SamBackbone(tiny_cfg(["MODEL.SAM.ACTIVATION_CHECKPOINTING", "True"]), None)
+    calls = {"block": 0, "ftm": 0, "refine": 0}
+
+    def count(name: str) -> Callable[..., None]:
+        return lambda *_: calls.update({name: calls[name] + 1})
+
+    for block in backbone.encoder.blocks:
+        block.register_forward_pre_hook(count("block"))
+    # It begins, and ends as soon as it has what the backward pass wants.
+    backbone.ftm.register_forward_pre_hook(count("ftm"))
+
+    def refine(point: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls["refine"] += 1
+        return x, x
+
+    def run() -> tuple[int, ...]:
+        calls.update(block=0, ftm=0, refine=0)
+        last = backbone(torch.randn(1, 3, 32, 32), refine)["stage4"]
+        if last.requires_grad:
+            last.sum().backward()
+        return tuple(calls.values())
+
+    assert run() == (16, 16, 5)
+    with torch.no_grad():
+        assert run() == (8, 8, 5)
+    backbone.eval()
+    assert run() == (8, 8, 5)
+    backbone.train()
+    backbone.activation_checkpointing = False
+    assert run() == (8, 8, 5)
+
+
+def test_recomputed_layers_keep_their_inputs_alone(tiny_cfg: Callable[..., CfgNode]) -> None:
+    kept = {}
+    for recomputed in ("False", "True"):
+        cfg = tiny_cfg(["MODEL.SAM.ACTIVATION_CHECKPOINTING", recomputed])
+        backbone, sizes = SamBackbone(cfg, None), []
+
+        def pack(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            backbone(torch.randn(1, 3, 64, 64))
+        kept[recomputed] = sum(sizes)
+    assert kept["True"] < kept["False"] / 10

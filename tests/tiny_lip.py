@@ -22,8 +22,9 @@ OPTS = [
     *("INPUT.SIZE", f"[{HEIGHT}, {WIDTH}]", "SOLVER.IMS_PER_BATCH", "2"),
     *("SOLVER.MAX_ITER", "4", "SOLVER.WARMUP_ITERS", "1", "SOLVER.CHECKPOINT_PERIOD", "2"),
     *("TEST.EVAL_PERIOD", "2", "DATALOADER.NUM_WORKERS", "0", "SEED", "3"),
+    *("SOLVER.AMP.ENABLED", "False"),
 ]
-"""Overrides for tiny models, four iterations, evaluation and checkpoint every second."""
+"""Overrides for tiny fp32 models, four iterations, evaluation and checkpoint every second."""
 
 
 def make_lip(root: Path, counts: dict[str, int] | None = None) -> Path:

@@ -186,6 +186,13 @@ def _add_input_keys(cfg: CN) -> None:
 
 
 def _add_solver_keys(cfg: CN) -> None:
+    # Processes that the numbers here are meant for; 0 takes them as they are. With k times as many,
+    # a step has k times the images (IMS_PER_BATCH) and k times the rate (BASE_LR); MAX_ITER,
+    # WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD are divided by k (periods and MAX_ITER
+    # stay >= 1), so that the images of a run stay as many; EMA.DECAY becomes DECAY^k. Not scaled:
+    # ACCUMULATE_STEPS (a process's share of a step stays as large), MAX_BAD_STEPS and what counts
+    # single images. A run must be resumed with as many processes as it was begun with.
+    cfg.SOLVER.REFERENCE_WORLD_SIZE = 0
     # AdamW on the trained parameters; learning rate of a batch of IMS_PER_BATCH images.
     cfg.SOLVER.BASE_LR = 2e-4
     cfg.SOLVER.WEIGHT_DECAY = 0.01
@@ -200,14 +207,18 @@ def _add_solver_keys(cfg: CN) -> None:
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0
     # AMP.ENABLED: autocast to AMP.DTYPE outside the losses, on CUDA and on CPU. DTYPE: bfloat16;
     # float16, with a gradient scaler; auto takes bfloat16 where the device has it, else float16.
-    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    cfg.SOLVER.AMP.ENABLED = True
+    cfg.SOLVER.AMP.DTYPE = "auto"
     # Each step's batch goes through the model in so many parts of equal size, whose gradients add
     # up to the whole batch's; IMS_PER_BATCH stays the images of a step; >= 1.
     cfg.SOLVER.ACCUMULATE_STEPS = 1
-    # Steps of a run that may be skipped because a loss or gradient is not finite; >= 0.
+    # Steps of a run that may be skipped because a loss or gradient is not finite; one more stops
+    # it, so that 0 stops at the first; >= 0. Their images go to OUTPUT_DIR/bad_batches. What
+    # float16's gradient scaler skips while it looks for its scale does not count.
     cfg.SOLVER.MAX_BAD_STEPS = 0
     # Exponential moving average of the trained weights: evaluated and kept as the best model
-    # instead of the last step's. DECAY: share of the average that stays at each step, in [0, 1).
+    # instead of the last step's. DECAY: share of the average that stays at each step, in [0, 1);
+    # step n of a run (from 0) keeps at most (1 + n) / (10 + n), the first one nothing.
     cfg.SOLVER.EMA = CN()
     cfg.SOLVER.EMA.ENABLED = False
     cfg.SOLVER.EMA.DECAY = 0.999

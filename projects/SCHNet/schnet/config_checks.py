@@ -127,6 +127,7 @@ CHECKS: dict[str, Check] = {
     "SOLVER.BASE_LR": _POSITIVE,
     "SOLVER.MAX_ITER": _count(1),
     "SOLVER.IMS_PER_BATCH": _count(1),
+    "SOLVER.REFERENCE_WORLD_SIZE": _count(0),
     "SOLVER.WEIGHT_DECAY": _NOT_NEGATIVE,
     "SOLVER.BETAS": _list_of(2, (lambda v: 0 <= v < 1, "in [0, 1)")),
     "SOLVER.WARMUP_FACTOR": _within(0, 1),

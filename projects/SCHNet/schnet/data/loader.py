@@ -149,23 +149,20 @@ def build_train_loader(cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
     workers, and go on where they were when `start_draw` says how far the run had come.
 
     Args:
-        cfg: DATASETS.TRAIN, SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS, SEED and INPUT count.
-            A negative SEED draws one, the same for all processes.
+        cfg: DATASETS.TRAIN, SOLVER.IMS_PER_BATCH and ACCUMULATE_STEPS, DATALOADER.NUM_WORKERS,
+            SEED and INPUT count. A negative SEED draws one, the same for all processes.
         start_draw: images that the run has taken before: iteration times IMS_PER_BATCH.
 
     Returns:
-        Lists of IMS_PER_BATCH / processes dicts, as `TrainMapper` makes them.
+        Lists of IMS_PER_BATCH / (processes * ACCUMULATE_STEPS) dicts, as `TrainMapper` makes
+        them: a step takes ACCUMULATE_STEPS lists, which hold what one list would without them.
 
     Raises:
         InputError: a data set is unknown, missing or empty, an image has no label map, or the
-            batch cannot be divided among the processes.
+            batch cannot be divided among the processes and the parts of a step.
     """
     world_size = comm.get_world_size()
-    if cfg.SOLVER.IMS_PER_BATCH % world_size:
-        raise InputError(
-            f"config key SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: it must be a multiple "
-            f"of the {world_size} processes"
-        )
+    batch_size = _share_of_batch(cfg.SOLVER, world_size)
     dicts = load_registered(cfg.DATASETS.TRAIN)
     unlabelled = [entry["file_name"] for entry in dicts if "sem_seg_file_name" not in entry]
     if unlabelled:
@@ -180,9 +177,22 @@ def build_train_loader(cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
     return _build(
         MappedDraws(dicts, TrainMapper(cfg), seed),
         # torch's annotation knows integers only; any index that the data set takes will do.
-        BatchSampler(sampler, cfg.SOLVER.IMS_PER_BATCH // world_size, drop_last=True),  # type: ignore[arg-type]
+        BatchSampler(sampler, batch_size, drop_last=True),  # type: ignore[arg-type]
         cfg.DATALOADER.NUM_WORKERS,
     )
+
+
+def _share_of_batch(solver: CfgNode, world_size: int) -> int:
+    """Images of a step's part on one process."""
+    images, parts = solver.IMS_PER_BATCH, solver.ACCUMULATE_STEPS
+    if images % (world_size * parts):
+        among = f"the {world_size} processes"
+        if parts > 1:
+            among += f" times the {parts} parts of SOLVER.ACCUMULATE_STEPS"
+        raise InputError(
+            f"config key SOLVER.IMS_PER_BATCH is {images}: it must be a multiple of {among}"
+        )
+    return int(images // (world_size * parts))
 
 
 def build_test_loader(cfg: CfgNode, name: str) -> CheckedLoader:

@@ -23,9 +23,11 @@ import schnet.modeling  # noqa: F401  registers the architectures
 from schnet.checkpoint import ParsingCheckpointer, latest_checkpoint, load_model_weights
 from schnet.data.loader import CheckedLoader, build_test_loader, build_train_loader
 from schnet.engine.best import BestCheckpointHook
+from schnet.engine.ema import ModelEma
 from schnet.engine.hooks import CheckpointHook, EvaluationHook, Results
 from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
-from schnet.engine.step import StepTrainer
+from schnet.engine.scaling import scale_to_processes
+from schnet.engine.step import build_step_trainer
 from schnet.engine.summary import parameter_table
 from schnet.engine.writers import WRITE_PERIOD, build_writers
 from schnet.errors import InputError, storage_error
@@ -51,19 +53,14 @@ class ParsingTrainer(DefaultTrainer):
         # Not DefaultTrainer's: it wraps for CUDA only, starts the loader before the iteration is
         # known, and makes a checkpointer that leaves the optimizer out (0.6).
         TrainerBase.__init__(self)
-        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = scale_to_processes(cfg, comm.get_world_size())
         self.cfg = cfg
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
-        clip, amp = cfg.SOLVER.CLIP_GRADIENTS, cfg.SOLVER.AMP
-        self._trainer = StepTrainer(
-            _distribute(model),
-            optimizer,
-            clip_norm=clip.CLIP_VALUE if clip.ENABLED else None,
-            autocast_dtype=getattr(torch, amp.DTYPE) if amp.ENABLED else None,
-        )
+        self._ema = ModelEma(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
+        self._trainer = build_step_trainer(cfg, _distribute(model), optimizer, self._ema)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = ParsingCheckpointer(
             model,
@@ -71,6 +68,7 @@ class ParsingTrainer(DefaultTrainer):
             optimizer=optimizer,
             scheduler=self.scheduler,
             trainer=weakref.proxy(self),
+            **({} if self._ema is None else {"ema": self._ema}),
         )
         self._evaluation = EvaluationHook(cfg.TEST.EVAL_PERIOD, self._evaluate)
         self.register_hooks(self.build_hooks())
@@ -177,7 +175,7 @@ class ParsingTrainer(DefaultTrainer):
 
     def _evaluated_weights(self) -> AbstractContextManager[None]:
         """Put the weights that are evaluated, and kept as the best, into the model meanwhile."""
-        return nullcontext()
+        return nullcontext() if self._ema is None else self._ema.applied()
 
     @classmethod
     def test(

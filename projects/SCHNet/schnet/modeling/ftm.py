@@ -55,6 +55,7 @@ class FTM(nn.Module):
             f", shape (B, h, w, C), the input of the next layer.
         """
         tokens = self.tokens[layer].to(features.dtype)
-        similarity = (features @ tokens.t() * self.scale).softmax(dim=-1)
+        # Autocast makes the product 16 bits wide, and on CPUs would leave the softmax so.
+        similarity = (features @ tokens.t() * self.scale).softmax(dim=-1, dtype=torch.float32)
         informed = features + similarity.to(features.dtype) @ tokens
         return features + self.rho[layer].to(features.dtype) * self.mlp(informed)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from torch.utils.checkpoint import checkpoint
 
 from schnet.modeling.ftm import FTM
 from schnet.modeling.sam_encoder import (
@@ -40,17 +41,27 @@ class SamBackbone(Backbone):
     """
 
     @configurable
-    def __init__(self, *, encoder: SamEncoder, ftm: FTM | None, variant: SamVariant) -> None:
+    def __init__(
+        self,
+        *,
+        encoder: SamEncoder,
+        ftm: FTM | None,
+        variant: SamVariant,
+        activation_checkpointing: bool = False,
+    ) -> None:
         """Take the parts.
 
         Args:
             encoder: SAM's layers, with weights, frozen or not.
             ftm: the adapters, or None for plain SAM.
             variant: the encoder's size.
+            activation_checkpointing: keep each layer's input alone in training, and run the layer
+                again in the backward pass.
         """
         super().__init__()
         self.encoder = encoder
         self.ftm = ftm
+        self.activation_checkpointing = activation_checkpointing
         ends = [layer + 1 for layer in variant.global_layers]
         starts = [0, *ends[:-1]]
         self.stages = ((), *(tuple(range(a, b)) for a, b in zip(starts, ends, strict=True)))
@@ -73,7 +84,12 @@ class SamBackbone(Backbone):
                 hidden_dim=ftm.HIDDEN_DIM,
                 rho_init=ftm.RHO_INIT,
             )
-        return {"encoder": encoder, "ftm": adapters, "variant": variant}
+        return {
+            "encoder": encoder,
+            "ftm": adapters,
+            "variant": variant,
+            "activation_checkpointing": sam.ACTIVATION_CHECKPOINTING,
+        }
 
     @property
     def size_divisibility(self) -> int:
@@ -99,14 +115,22 @@ class SamBackbone(Backbone):
             `stage0`..`stage4`, each (B, C, ceil(H/16), ceil(W/16)).
         """
         x = self.encoder.embed(pad_to_multiple(images, PATCH_SIZE))
+        recomputed = self.activation_checkpointing and self.training
         maps = {}
         for stage, layers in enumerate(self.stages):
             for layer in layers:
-                x = self.encoder.blocks[layer](x)
-                if self.ftm is not None:
-                    x = self.ftm(layer, x)
+                if recomputed:
+                    # SRM stays outside: its maps are kept for the head in any case.
+                    x = checkpoint(self._tuned_layer, layer, x, use_reentrant=False)
+                else:
+                    x = self._tuned_layer(layer, x)
             seen = x
             if refine is not None:
                 x, seen = refine(stage, x)
             maps[f"stage{stage}"] = seen.permute(0, 3, 1, 2)
         return maps
+
+    def _tuned_layer(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        """One of SAM's layers and its FTM: tokens (B, h, w, C) to the next layer's."""
+        x = self.encoder.blocks[layer](x)
+        return x if self.ftm is None else self.ftm(layer, x)
