@@ -147,9 +147,7 @@ class ParsingEvaluator(DatasetEvaluator):
             refuse_colors=self._refuse_colors,
         )
         check_same_size(prediction.shape, truth, dataset_dict["file_name"], label_path)
-        before = self.counts.confusion.counts.copy()
-        self.counts.update(truth, prediction)
-        own = self.counts.confusion.counts - before
+        own = self.counts.update(truth, prediction)
         self._scores.append(
             score_image(str(dataset_dict["image_id"]), str(dataset_dict["file_name"]), own)
         )
