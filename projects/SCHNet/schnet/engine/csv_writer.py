@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import os
@@ -104,7 +105,7 @@ class CsvWriter(RunWriter):
         except UnicodeDecodeError:
             raise self._foreign() from None
         whole = text[: text.rfind("\n") + 1]
-        lines = list(csv.reader(whole.splitlines()))
+        lines = list(csv.reader(io.StringIO(whole)))
         if not text:
             return [], []
         columns, rows = (lines[0], lines[1:]) if lines else ([], [])
