@@ -142,7 +142,15 @@ def test_table_has_the_numbers_of_the_json_lines(tmp_path: Path) -> None:
     _train(writers, 60, eval_period=40, max_iter=60)
     table = [{k: float(v) for k, v in row.items() if v} for row in _table(csv_path)]
     assert table == _entries(json_path)
-    assert list(_table(csv_path)[0])[0] == "iteration"
+    columns = list(_table(csv_path)[0])
+    assert columns[0] == "iteration" and columns[-1] == "sem_seg/mIoU"
+
+
+def test_steps_columns_come_before_those_of_an_evaluation_of_the_first_row(tmp_path: Path) -> None:
+    _train([CsvWriter(tmp_path / "metrics.csv")], 8, eval_period=8)
+    columns = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
+    steps = ["data_time", "loss_ce", "lr", "time", "total_loss"]
+    assert columns == ["iteration", *steps, "sem_seg/mIoU"]
 
 
 def test_new_column_comes_last_and_leaves_the_rows_before_it_empty(tmp_path: Path) -> None:

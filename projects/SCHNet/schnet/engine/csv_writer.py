@@ -71,7 +71,7 @@ class CsvWriter(RunWriter):
             OSError: the disk is full or the file may not be written.
         """
         for iteration, values in self.new_scalars(get_event_storage()):
-            added = sorted(values.keys() - set(self._columns))
+            added = sorted(values.keys() - set(self._columns), key=_column_order)
             if added or not self._path.exists():
                 _, rows = self._read()
                 self._replace([*(self._columns or [INDEX_COLUMN]), *added], rows)
@@ -120,6 +120,11 @@ class CsvWriter(RunWriter):
             f"{self._path} is not the table of a training run, which would be written there: move "
             "it away or choose another OUTPUT_DIR"
         )
+
+
+def _column_order(name: str) -> tuple[bool, str]:
+    # The few numbers of the steps come before an evaluation's many, `<task>/<metric>`.
+    return "/" in name, name
 
 
 def _write_rows(file: Iterable[str], rows: Iterable[Row]) -> None:
