@@ -57,6 +57,12 @@ def _content(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _scores(folder: Path) -> list[tuple[str, ...]]:
+    """Name and scores of each image; the photos' paths are not known to the tool."""
+    lines = (folder / "per_image.csv").read_text().splitlines()
+    return [(name, *scores) for name, _, *scores in (line.split(",") for line in lines)]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_same_number_as_the_evaluator_to_the_digit(
     tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: int
@@ -95,6 +101,7 @@ def test_same_number_as_the_evaluator_to_the_digit(
     table = (tmp_path / "out" / "evaluation.txt").read_text()
     assert table in capsys.readouterr().out
     assert (tmp_path / "out" / "confusion_matrix.png").is_file()
+    assert _scores(tmp_path / "out") == _scores(run)
 
 
 def test_missing_predictions_are_named_and_refused_or_not_counted(

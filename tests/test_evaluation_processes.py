@@ -28,7 +28,10 @@ from schnet.evaluation.reduction import sum_over_processes
 
 SIZE = 5
 SHARES = {"uneven": 4, "all on one": SIZE}
-FILES = ["evaluation.json", "evaluation.txt", "confusion_matrix.png", "submission.zip"]
+FILES = [
+    *("evaluation.json", "evaluation.txt", "confusion_matrix.png", "per_image.csv"),
+    "submission.zip",
+]
 
 
 def _evaluate(split: Split, share: Split, output_dir: Path, **options: Any) -> Any:

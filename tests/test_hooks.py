@@ -14,12 +14,13 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from schnet.checkpoint import ParsingCheckpointer
-from schnet.engine.best import BestCheckpointHook, find_metric
+from schnet.engine.best import BestCheckpointHook
 from schnet.engine.hooks import (
     CheckpointHook,
     EvaluationHook,
     is_due,
 )
+from schnet.evaluation.watched_metric import WatchedMetric
 
 
 class _Run:
@@ -30,7 +31,7 @@ class _Run:
         self.evaluated: list[int] = []
         self.checkpointer = ParsingCheckpointer(nn.Linear(1, 1), str(folder))
         self.evaluation = EvaluationHook(settings.get("eval_period", 0), self._evaluate)
-        self.best = BestCheckpointHook(self.evaluation, self.checkpointer, "mIoU")
+        self.best = BestCheckpointHook(self.evaluation, self.checkpointer, WatchedMetric("mIoU"))
         saver = CheckpointHook(
             self.checkpointer, settings.get("save_period", 1000), settings.get("keep", 2)
         )
@@ -44,7 +45,7 @@ class _Run:
         """Run the iterations from start up to stop of a run of max_iter."""
         with EventStorage(start) as storage:
             self.trainer = SimpleNamespace(
-                iter=start, start_iter=start, max_iter=max_iter, storage=storage
+                iter=start, start_iter=start, max_iter=max_iter, storage=storage, stop_reason=None
             )
             for hook in self.hooks:
                 hook.trainer = self.trainer
@@ -102,42 +103,9 @@ def test_keeping_counts_the_checkpoints_from_before_a_resume(tmp_path: Path) -> 
     assert _names(tmp_path) == ["model_0000003", "model_0000004"]
 
 
-def test_best_is_the_highest_not_the_latest(tmp_path: Path) -> None:
-    run = _Run(tmp_path, [1, 7, math.nan, 7, 6], eval_period=1)
-    run.train(0, 5, 5)
-    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
-    assert (best["iteration"], best["best"]) == (1, {"mIoU": 7.0})
-
-
 def test_evaluation_comes_before_saving(tmp_path: Path) -> None:
     run = _Run(tmp_path, [4], eval_period=1, save_period=1)
     run.checkpointer.add_checkpointable("evaluation", run.evaluation)
     run.train(0, 1, 9)
     saved = torch.load(tmp_path / "model_0000000.pth", weights_only=True)
     assert saved["evaluation"]["results"]["sem_seg"]["mIoU"] == 4.0
-
-
-def test_resumed_run_keeps_the_best_value(tmp_path: Path) -> None:
-    first = _Run(tmp_path, [9], eval_period=1)
-    first.train(0, 1, 4)
-    written = (tmp_path / "model_best.pth").stat().st_mtime_ns
-    second = _Run(tmp_path, [3, 4], eval_period=1)
-    second.evaluation.load_state_dict(first.evaluation.state_dict())
-    second.best.load_state_dict(first.best.state_dict())
-    second.train(1, 3, 4)
-    assert second.best.state_dict() == {"metric": "mIoU", "value": 9.0, "iteration": 0}
-    assert (tmp_path / "model_best.pth").stat().st_mtime_ns == written
-
-
-def test_best_of_another_metric_is_not_compared(tmp_path: Path) -> None:
-    run = _Run(tmp_path, [3], eval_period=1)
-    run.best.load_state_dict({"metric": "pACC", "value": 90.0, "iteration": 0})
-    run.train(1, 2, 4)
-    assert run.best.value == 3.0
-
-
-def test_metric_of_the_first_data_set_is_found() -> None:
-    results = {"a": {"sem_seg": {"mIoU": 1.0}}, "b": {"sem_seg": {"mIoU": 2.0, "mACC": 3.0}}}
-    assert find_metric(results, "mIoU") == 1.0
-    assert find_metric(results, "mACC") == 3.0
-    assert math.isnan(find_metric(results, "fwIoU"))

@@ -30,12 +30,17 @@ ALLOWED = {
         "schnet.weight_kinds",
     },
     "schnet.checkpoint": {"schnet.errors", "schnet.weight_files"},
+    "schnet.wandb_package": {"schnet.errors"},
     "schnet.config": {"schnet.errors", "schnet.config_checks"},
     "schnet.config_checks": {"schnet.errors"},
     "schnet.data": {"schnet.errors", "schnet.data"},
     "schnet.modeling": {*BASICS, "schnet.modeling"},
     "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
-    "schnet.setup": {*BASICS, "schnet.config", "schnet.logs", "schnet.data", "schnet.modeling"},
+    "schnet.setup": {
+        *BASICS,
+        *("schnet.config", "schnet.logs", "schnet.wandb_package"),
+        *("schnet.data", "schnet.modeling", "schnet.evaluation"),
+    },
 }
 """What a module or package may import of schnet, by longest prefix; others are not restricted."""
 

@@ -21,6 +21,7 @@ from schnet.data.labels import IGNORE_LABEL
 from schnet.errors import InputError, exit_on_input_error
 from schnet.evaluation.boundary import DEFAULT_TOLERANCE
 from schnet.evaluation.folders import CountSettings, FolderMatch, count_pairs, match_folders
+from schnet.evaluation.per_image import write_scores
 from schnet.evaluation.report import EvaluationReport, refuse_foreign_files
 
 NAMED_FILES = 5
@@ -50,12 +51,13 @@ def evaluate_folder(args: argparse.Namespace) -> EvaluationReport:
         )
     name, classes = _label_list(args)
     settings = CountSettings(len(classes), IGNORE_LABEL, args.boundary_tolerance)
-    counts = count_pairs(match.pairs, settings, jobs=args.jobs)
-    if not counts.confusion.counts.any():
+    counted = count_pairs(match.pairs, settings, jobs=args.jobs)
+    if not counted.counts.confusion.counts.any():
         raise InputError(f"no pixel of the label maps in {args.truths} is labelled: check them")
-    report = EvaluationReport(name, _protocol(args, match), classes, counts)
+    report = EvaluationReport(name, _protocol(args, match), classes, counted.counts)
     if args.output is not None:
         report.write(args.output)
+        write_scores(args.output, counted.scores)
     return report
 
 

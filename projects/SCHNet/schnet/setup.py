@@ -30,7 +30,9 @@ from schnet.data.catalog import (
 from schnet.data.custom import CustomPaths, require_mirror_pairs
 from schnet.data.files import atomic_path
 from schnet.errors import InputError
+from schnet.evaluation.watched_metric import build_watched_metric
 from schnet.logs import start_logging
+from schnet.wandb_package import import_wandb
 from schnet.weight_files import check_weights, locate_weights
 
 logger = logging.getLogger(__name__)
@@ -99,9 +101,13 @@ def setup_training(
         The config of the run, frozen, with a seed; and whether to continue.
 
     Raises:
-        InputError: the config, a data set, MODEL.WEIGHTS or the output folder cannot be used.
+        InputError: the config, a data set, MODEL.WEIGHTS or the output folder cannot be used, or
+            Weights & Biases is wanted and not installed.
     """
     cfg = load_model_config(config_files, opts)
+    build_watched_metric(cfg)
+    if cfg.WANDB.ENABLED:
+        import_wandb()
     continues = _decide_resume(cfg.OUTPUT_DIR, resume)
     # Their files are missing now rather than after the model is built.
     load_registered(cfg.DATASETS.TRAIN)

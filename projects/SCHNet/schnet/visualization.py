@@ -191,6 +191,35 @@ def contact_sheet(
     return _with_headers(sheet, headers, centers)
 
 
+def picture_strip(
+    row: SheetRow, palette: Palette, max_side: int, ignore_label: int = 255
+) -> ByteArray:
+    """Draw photo, truth and prediction of one image beside each other.
+
+    Args:
+        row: the image; a map that is missing is said to be.
+        palette: K colours (r, g, b) in 0..255.
+        max_side: pixels of the longer side of each picture at most; small photos stay as they are.
+        ignore_label: label of the pixels without one.
+
+    Returns:
+        (height, width, 3) RGB, three pictures wide.
+
+    Raises:
+        ValueError: a label has no colour.
+    """
+    scale = min(1.0, max_side / max(row.photo.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in row.photo.shape[:2])
+    cells = _row_cells(
+        row, (height, width), palette, ("photo", "truth", "prediction"), ignore_label
+    )
+    strip = np.empty((height, 3 * width + 2 * GAP, 3), dtype=np.uint8)
+    strip[:] = PAPER
+    for column, picture in enumerate(cells):
+        _paste(strip, picture, 0, column * (width + GAP))
+    return strip
+
+
 def evenly_spaced(total: int, wanted: int) -> list[int]:
     """Choose `wanted` different indices of 0..total-1, the ends included; all where too few."""
     return np.linspace(0, total - 1, min(total, wanted)).round().astype(int).tolist()

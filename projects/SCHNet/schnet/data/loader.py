@@ -212,8 +212,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> CheckedLoader:
         InputError: the data set is unknown, missing or empty.
     """
     dicts = load_registered([name])
-    rank, world_size = comm.get_rank(), comm.get_world_size()
-    share = range(len(dicts) * rank // world_size, len(dicts) * (rank + 1) // world_size)
+    share = _own_share(len(dicts))
     mapper = TestMapper(cfg)
     # Letterboxed images all have the box's size.
     letterboxed = cfg.TEST.PROTOCOL == "warp_labels"
@@ -224,6 +223,32 @@ def build_test_loader(cfg: CfgNode, name: str) -> CheckedLoader:
         equal_size_batches(share, sizes, batch_size),
         cfg.DATALOADER.NUM_WORKERS,
     )
+
+
+def build_labelled_loader(
+    cfg: CfgNode,
+    dicts: Sequence[DatasetDict],
+    mapper: Callable[[DatasetDict], DatasetDict],
+    batch_size: int,
+) -> CheckedLoader:
+    """Build the loader of this process's share of chosen images, in order; every image comes once.
+
+    Args:
+        cfg: DATALOADER.NUM_WORKERS counts.
+        dicts: the images of all processes.
+        mapper: makes what the model takes of one.
+        batch_size: images of a batch, at least 1; the last one is shorter.
+    """
+    share = _own_share(len(dicts))
+    starts = range(0, len(share), batch_size)
+    batches = [list(share[start : start + batch_size]) for start in starts]
+    return _build(MappedImages(dicts, mapper), batches, cfg.DATALOADER.NUM_WORKERS)
+
+
+def _own_share(size: int) -> range:
+    """Give the positions of this process; the shares differ by at most one image."""
+    rank, world_size = comm.get_rank(), comm.get_world_size()
+    return range(size * rank // world_size, size * (rank + 1) // world_size)
 
 
 def equal_size_batches(
@@ -267,6 +292,8 @@ def _build(
         num_workers=num_workers,
         collate_fn=_as_list,
         worker_init_fn=_init_worker,
+        # The workers' seeds, which nothing uses, would come out of torch's own generator.
+        generator=torch.Generator(),
     )
     return CheckedLoader(loader)
 

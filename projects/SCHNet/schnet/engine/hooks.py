@@ -44,6 +44,10 @@ class EvaluationHook(HookBase):
     """Evaluates periodically and after the last iteration, on all processes.
 
     Its state is the latest results, so that a run which is resumed after its end can return them.
+
+    Attributes:
+        results: of the latest evaluation; empty on other processes than the main one.
+        count: evaluations of this process, by which later hooks know that there was one.
     """
 
     def __init__(self, period: int, evaluate: Callable[[], Results]) -> None:
@@ -57,12 +61,14 @@ class EvaluationHook(HookBase):
         self._period = period
         self._evaluate = evaluate
         self.results: Results = {}
+        self.count = 0
 
     def after_step(self) -> None:
         """Evaluate where it is due, and put the finite numbers among the run's metrics."""
         if not is_due(self.trainer.iter, self._period, self.trainer.max_iter):
             return
         self.results = _plain(self._evaluate())
+        self.count += 1
         flat = flatten_results_dict(self.results)
         # A class that occurs nowhere has no IoU, and NaN is no JSON.
         finite = {name: value for name, value in flat.items() if math.isfinite(value)}
@@ -102,9 +108,10 @@ class CheckpointHook(HookBase):
     def after_step(self) -> None:
         """Save where it is due and remove the periodic checkpoints beyond `keep`."""
         iteration = int(self.trainer.iter)
-        if not is_due(iteration, self._period, self.trainer.max_iter):
+        ends_early = self.trainer.stop_reason is not None
+        if not ends_early and not is_due(iteration, self._period, self.trainer.max_iter):
             return
-        is_last = iteration + 1 == self.trainer.max_iter
+        is_last = ends_early or iteration + 1 == self.trainer.max_iter
         name = FINAL_CHECKPOINT if is_last else checkpoint_name(iteration)
         self._checkpointer.save(name, iteration=iteration)
         for path in periodic_checkpoints(self._checkpointer.save_dir)[: -self._keep]:

@@ -23,16 +23,20 @@ import schnet.modeling  # noqa: F401  registers the architectures
 from schnet.checkpoint import ParsingCheckpointer, latest_checkpoint, load_model_weights
 from schnet.data.loader import CheckedLoader, build_test_loader, build_train_loader
 from schnet.engine.best import BestCheckpointHook
+from schnet.engine.early_stopping import EarlyStoppingHook
 from schnet.engine.ema import ModelEma
 from schnet.engine.hooks import CheckpointHook, EvaluationHook, Results
 from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
+from schnet.engine.samples import SampleImagesHook, build_sample_images
 from schnet.engine.scaling import scale_to_processes
 from schnet.engine.step import build_step_trainer
 from schnet.engine.summary import parameter_table
-from schnet.engine.writers import WRITE_PERIOD, build_writers
+from schnet.engine.validation import add_validation_losses, require_losses
+from schnet.engine.writers import WRITE_PERIOD, WriterHook, build_writers
 from schnet.errors import InputError, storage_error
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
 from schnet.evaluation.test_time import build_test_model
+from schnet.evaluation.watched_metric import build_watched_metric
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +61,9 @@ class ParsingTrainer(DefaultTrainer):
         self.cfg = cfg
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
+        self.stop_reason: str | None = None
         model = self.build_model(cfg)
+        require_losses(cfg, model)
         optimizer = self.build_optimizer(cfg, model)
         self._ema = ModelEma(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
         self._trainer = build_step_trainer(cfg, _distribute(model), optimizer, self._ema)
@@ -121,30 +127,40 @@ class ParsingTrainer(DefaultTrainer):
         return self._evaluation.results
 
     def _run_steps(self) -> None:
-        for iteration in range(self.start_iter, self.max_iter):
-            self.iter = iteration
+        # One past the last iteration at the end, by which hooks tell a finished run.
+        while self.iter < self.max_iter and self.stop_reason is None:
             self.before_step()
             self.run_step()
             self.after_step()
-        # Hooks tell a finished run by this.
-        self.iter = max(self.max_iter, self.start_iter)
+            self.iter += 1
+
+    def stop_early(self, reason: str) -> None:
+        """Take no further step; called by a hook, on all processes, which tells why in words."""
+        self.stop_reason = reason
+        logger.info("training ends before its last iteration: %s", reason)
 
     def build_hooks(self) -> list[HookBase]:
-        """Timer, schedule, evaluation, best and periodic checkpoints, writers; in this order."""
-        solver = self.cfg.SOLVER
-        chosen: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler(), self._evaluation]
+        """Timer, schedule, evaluation, what depends on it, checkpoints, writers; in this order."""
+        solver, test, evaluation = self.cfg.SOLVER, self.cfg.TEST, self._evaluation
+        metric = build_watched_metric(self.cfg)
+        stopping = test.EARLY_STOPPING
+        chosen: list[HookBase] = [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(),
+            evaluation,
+            EarlyStoppingHook(evaluation, metric, stopping.PATIENCE, stopping.MIN_DELTA),
+        ]
         if comm.is_main_process():
+            weights = self._evaluated_weights
+            chosen.append(BestCheckpointHook(evaluation, self.checkpointer, metric, weights))
+            if test.SAMPLE_IMAGES > 0:
+                samples = build_sample_images(self.cfg, self.checkpointer.model)
+                chosen.append(SampleImagesHook(evaluation, samples, weights))
             chosen += [
-                BestCheckpointHook(
-                    self._evaluation,
-                    self.checkpointer,
-                    self.cfg.TEST.BEST_METRIC,
-                    self._evaluated_weights,
-                ),
                 CheckpointHook(
                     self.checkpointer, solver.CHECKPOINT_PERIOD, solver.KEEP_CHECKPOINTS
                 ),
-                hooks.PeriodicWriter(self.build_writers(), period=WRITE_PERIOD),
+                WriterHook(evaluation, self.build_writers(), WRITE_PERIOD),
             ]
         return chosen
 
@@ -166,12 +182,15 @@ class ParsingTrainer(DefaultTrainer):
 
     def _own_hooks(self) -> list[HookBase]:
         # The schedule's state is saved beside the optimizer's, not by its hook as well.
-        return [h for h in self._hooks if isinstance(h, EvaluationHook | BestCheckpointHook)]
+        own = EvaluationHook | EarlyStoppingHook | BestCheckpointHook
+        return [hook for hook in self._hooks if isinstance(hook, own)]
 
     def _evaluate(self) -> Results:
         """Evaluate the model itself: DDP's forward belongs to training."""
+        model = self.checkpointer.model
         with self._evaluated_weights():
-            return self.test(self.cfg, self.checkpointer.model)
+            results = self.test(self.cfg, model)
+            return add_validation_losses(self.cfg, model, self._trainer.autocast_dtype, results)
 
     def _evaluated_weights(self) -> AbstractContextManager[None]:
         """Put the weights that are evaluated, and kept as the best, into the model meanwhile."""

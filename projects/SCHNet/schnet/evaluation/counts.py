@@ -45,21 +45,26 @@ class ParsingCounts:
         self.labelled_images = 0
         self.unlabelled_images = 0
 
-    def update(self, truth: npt.NDArray[np.uint8], prediction: npt.NDArray[np.uint8]) -> None:
+    def update(self, truth: npt.NDArray[np.uint8], prediction: npt.NDArray[np.uint8]) -> Counts:
         """Count one image.
 
         Args:
             truth: uint8 (H, W), in 0..K-1 or the ignore label.
             prediction: uint8 (H, W), in 0..K-1.
 
+        Returns:
+            The image's own part of the confusion matrix, (K, K) int64.
+
         Raises:
             ValueError: the shapes differ, or a label is out of range; nothing is counted then.
         """
+        before = self.confusion.counts.copy()
         # First, since it looks at all labels.
         self.confusion.update(truth, prediction)
         if self.boundary is not None:
             self.boundary.update(truth, prediction)
         self.labelled_images += 1
+        return self.confusion.counts - before
 
     def as_vector(self) -> Counts:
         """Give all counts as one int64 vector, whose length depends on K alone."""

@@ -7,7 +7,7 @@ the numbers of that evaluation, to the digit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from schnet.evaluation.boundary import DEFAULT_TOLERANCE
 from schnet.evaluation.confusion import Counts
 from schnet.evaluation.counts import ParsingCounts
 from schnet.evaluation.instance_files import read_predicted_labels
+from schnet.evaluation.per_image import ImageScore, score_image, sort_scores
 
 ENDING = ".png"
 # Pairs that a process counts at once.
@@ -65,6 +66,19 @@ class CountSettings:
     boundary_tolerance: int = DEFAULT_TOLERANCE
 
 
+@dataclass(frozen=True)
+class FolderCounts:
+    """What was counted of two folders.
+
+    Attributes:
+        counts: of all pairs.
+        scores: of each, by the name of its prediction.
+    """
+
+    counts: ParsingCounts
+    scores: list[ImageScore]
+
+
 def match_folders(predictions: Path, truths: Path) -> FolderMatch:
     """Find the PNGs of two folders, at all depths, and match them by name without ending.
 
@@ -100,7 +114,7 @@ def match_folders(predictions: Path, truths: Path) -> FolderMatch:
 
 def count_pairs(
     pairs: Sequence[FolderPair], settings: CountSettings, *, jobs: int = 1
-) -> ParsingCounts:
+) -> FolderCounts:
     """Count pairs of label maps, with a progress bar.
 
     Args:
@@ -112,14 +126,18 @@ def count_pairs(
         InputError: a file is unreadable or holds an impossible label, two sizes differ, or a
             process was killed.
     """
-    total = _new_counts(settings)
+    total, scores = _new_counts(settings), list[ImageScore]()
+    vector = total.as_vector()
     chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
     work = partial(_count_chunk, settings=settings)
     with tqdm(total=len(pairs), desc="counting", unit="image") as bar:
         with process_map(work, chunks, jobs=jobs) as results:
-            vector = _add_up(results, chunks, total.as_vector(), bar)
+            for counted, own in results:
+                vector = vector + counted
+                scores += own
+                bar.update(len(own))
     total.replace(vector)
-    return total
+    return FolderCounts(total, sort_scores(scores))
 
 
 def _png_files(folder: Path) -> list[Path]:
@@ -150,17 +168,10 @@ def _new_counts(settings: CountSettings) -> ParsingCounts:
     return ParsingCounts(settings.num_classes, settings.ignore_label, settings.boundary_tolerance)
 
 
-def _add_up(
-    results: Iterable[Counts], chunks: Sequence[Sequence[FolderPair]], total: Counts, bar: tqdm
-) -> Counts:
-    for chunk, vector in zip(chunks, results, strict=True):
-        total = total + vector
-        bar.update(len(chunk))
-    return total
-
-
-def _count_chunk(pairs: Sequence[FolderPair], settings: CountSettings) -> Counts:
-    counts = _new_counts(settings)
+def _count_chunk(
+    pairs: Sequence[FolderPair], settings: CountSettings
+) -> tuple[Counts, list[ImageScore]]:
+    counts, scores = _new_counts(settings), list[ImageScore]()
     for pair in pairs:
         truth = read_label(pair.truth, settings.num_classes, settings.ignore_label)
         prediction = read_predicted_labels(pair.prediction, settings.num_classes)
@@ -171,5 +182,6 @@ def _count_chunk(pairs: Sequence[FolderPair], settings: CountSettings) -> Counts
                 f"its label map {pair.truth} is {true_width}x{true_height}: predictions must have "
                 "the original size"
             )
-        counts.update(truth, prediction)
-    return counts.as_vector()
+        own = counts.update(truth, prediction)
+        scores.append(score_image(pair.truth.stem, str(pair.prediction), own))
+    return counts.as_vector(), scores

@@ -23,6 +23,13 @@ from schnet.errors import InputError
 from schnet.evaluation.argmax import NaNScoreError, predicted_labels
 from schnet.evaluation.boundary import DEFAULT_TOLERANCE
 from schnet.evaluation.counts import ParsingCounts
+from schnet.evaluation.per_image import (
+    ImageScore,
+    gather_scores,
+    score_image,
+    sort_scores,
+    write_scores,
+)
 from schnet.evaluation.predictions import ARCHIVE_FOLDERS, PredictionFiles
 from schnet.evaluation.protocol import PROTOCOLS
 from schnet.evaluation.reduction import sum_over_processes
@@ -35,8 +42,9 @@ logger = logging.getLogger(__name__)
 class ParsingEvaluator(DatasetEvaluator):
     """Compares predicted label maps with the true ones over a split.
 
-    Memory does not grow with the number of images. Every process counts its own share of the
-    split; `evaluate` adds the counts up, so any division of the images gives the same numbers.
+    Memory does not grow with the number of images, but for two numbers and the name of each. Every
+    process counts its own share of the split; `evaluate` adds the counts up, so any division of
+    the images gives the same numbers.
 
     Attributes:
         protocol: one line that says how predictions got to original size.
@@ -91,6 +99,7 @@ class ParsingEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         """Forget all counts; called before each pass over the split."""
+        self._scores: list[ImageScore] = []
         self.counts = ParsingCounts(self._num_classes, self._ignore_label, self._boundary_tolerance)
 
     def process(
@@ -99,8 +108,8 @@ class ParsingEvaluator(DatasetEvaluator):
         """Count a batch, and write its label maps where they are wanted.
 
         Args:
-            inputs: dataset dicts with `file_name`, `image_id` where predictions are written, and
-                `sem_seg_file_name` where there is a label map.
+            inputs: dataset dicts with `file_name`, `image_id`, and `sem_seg_file_name` where there
+                is a label map.
             outputs: for each, at the size of the label file, `labels` (H, W), uint8, or else
                 `sem_seg` (K, H, W), logits or probabilities.
 
@@ -138,7 +147,10 @@ class ParsingEvaluator(DatasetEvaluator):
             refuse_colors=self._refuse_colors,
         )
         check_same_size(prediction.shape, truth, dataset_dict["file_name"], label_path)
-        self.counts.update(truth, prediction)
+        own = self.counts.update(truth, prediction)
+        self._scores.append(
+            score_image(str(dataset_dict["image_id"]), str(dataset_dict["file_name"]), own)
+        )
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
         """Compute the metrics of the whole split, log them and write the files.
@@ -152,6 +164,7 @@ class ParsingEvaluator(DatasetEvaluator):
                 have labels; on the main one, the zip is wanted and a prediction is missing.
         """
         counts = self._total()
+        scores = gather_scores(self._scores) if self._distributed else sort_scores(self._scores)
         self._refuse_unusable(counts)
         if self._distributed and not comm.is_main_process():
             return None
@@ -162,6 +175,7 @@ class ParsingEvaluator(DatasetEvaluator):
         logger.info("%s", report.text())
         if self._output_dir is not None:
             report.write(self._output_dir)
+            write_scores(self._output_dir, scores)
         return OrderedDict(sem_seg=dict(report.results))
 
     def _total(self) -> ParsingCounts:

@@ -21,11 +21,15 @@ from schnet.evaluation.boundary import BoundaryMetrics
 from schnet.evaluation.confusion import SegmentationMetrics
 from schnet.evaluation.confusion_picture import save_confusion_picture
 from schnet.evaluation.counts import ParsingCounts
+from schnet.evaluation.per_image import PER_IMAGE_FILE
 
 RESULT_FILE = "evaluation.json"
 TABLE_FILE = "evaluation.txt"
 PICTURE_FILE = "confusion_matrix.png"
 UNDEFINED = "–"
+
+MEANS = ("mIoU", "pACC", "mACC", "fwIoU", "mPrecision", "mBF")
+BY_CLASS = ("IoU", "Precision", "Recall", "BF")
 
 ABSENT_CLASSES = (
     "a class in neither truth nor prediction is left out of the means; one that is only predicted "
@@ -171,9 +175,14 @@ class EvaluationReport:
         return "; ".join(parts) + "."
 
 
+def metric_names(class_names: Sequence[str]) -> list[str]:
+    """Give the names of `EvaluationReport.results`, boundaries included, for K class names."""
+    return [*MEANS, *(f"{metric}-{name}" for metric in BY_CLASS for name in class_names)]
+
+
 def refuse_foreign_files(
     folder: str | os.PathLike[str],
-    names: Sequence[str] = (RESULT_FILE, TABLE_FILE, PICTURE_FILE),
+    names: Sequence[str] = (RESULT_FILE, TABLE_FILE, PICTURE_FILE, PER_IMAGE_FILE),
     keys: Collection[str] = ("sem_seg", "protocol", "dataset"),
 ) -> None:
     """Refuse a folder that holds files of a report's names which no evaluation wrote.

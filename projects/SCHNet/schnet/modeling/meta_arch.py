@@ -112,17 +112,33 @@ class SCHNet(nn.Module):
             In training the losses, fp32 scalars by name. Otherwise one dict an image, in order,
             with `sem_seg`: logits (K, height, width), fp32.
         """
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for number, entry in enumerate(batched_inputs):
-            groups.setdefault(tuple(entry["image"].shape), []).append(number)
-        parts = [[batched_inputs[i] for i in members] for members in groups.values()]
         if self.training:
-            return self._losses(parts)
+            return self.losses(batched_inputs)
         results: list[dict[str, torch.Tensor]] = [{} for _ in batched_inputs]
-        for members, part in zip(groups.values(), parts, strict=True):
-            for number, result in zip(members, self._parse(part), strict=True):
+        for members in _of_one_size(batched_inputs):
+            parsed = self._parse([batched_inputs[number] for number in members])
+            for number, result in zip(members, parsed, strict=True):
                 results[number] = result
         return results
+
+    def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Losses of a batch in the model's mode, whichever it is: evaluation mode validates.
+
+        Args:
+            batched_inputs: one dict an image, at least one: `image` and `sem_seg` as `forward`
+                takes them in training.
+
+        Returns:
+            The losses, fp32 scalars by name, each the mean over the images.
+        """
+        losses: dict[str, torch.Tensor] = {}
+        for members in _of_one_size(batched_inputs):
+            part = [batched_inputs[number] for number in members]
+            labels = torch.stack([entry["sem_seg"].to(self.device) for entry in part]).long()
+            logits = self._full_resolution(self._stack(part))
+            for name, value in self.sem_seg_head.loss(logits, labels).items():
+                losses[name] = losses.get(name, 0) + value * (len(part) / len(batched_inputs))
+        return losses
 
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """Logits of images of one size.
@@ -157,16 +173,6 @@ class SCHNet(nn.Module):
     def _stack(self, part: list[dict[str, Any]]) -> torch.Tensor:
         return torch.stack([entry["image"].to(self.device) for entry in part]).float()
 
-    def _losses(self, parts: list[list[dict[str, Any]]]) -> dict[str, torch.Tensor]:
-        total = sum(len(part) for part in parts)
-        losses: dict[str, torch.Tensor] = {}
-        for part in parts:
-            labels = torch.stack([entry["sem_seg"].to(self.device) for entry in part]).long()
-            logits = self._full_resolution(self._stack(part))
-            for name, value in self.sem_seg_head.loss(logits, labels).items():
-                losses[name] = losses.get(name, 0) + value * (len(part) / total)
-        return losses
-
     def _parse(self, part: list[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
         logits = self._full_resolution(self._stack(part))
         results = []
@@ -176,3 +182,11 @@ class SCHNet(nn.Module):
                 own = F.interpolate(own[None], size=size, mode="bilinear", align_corners=False)[0]
             results.append({"sem_seg": own})
         return results
+
+
+def _of_one_size(batched_inputs: list[dict[str, Any]]) -> list[list[int]]:
+    """Group the positions of a batch's images by the images' sizes, in order."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, entry in enumerate(batched_inputs):
+        groups.setdefault(tuple(entry["image"].shape), []).append(number)
+    return list(groups.values())
