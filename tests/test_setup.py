@@ -110,6 +110,15 @@ def test_missing_and_empty_data_are_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_that_are_none_are_refused_before_a_run_writes(
+    tmp_path: Path, opts: list[str]
+) -> None:
+    (tmp_path / "w.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InputError, match=r"MODEL.WEIGHTS names .*w.pth, .*a Git-LFS pointer"):
+        setup_training([], [*opts, "MODEL.WEIGHTS", str(tmp_path / "w.pth")], Resume.NEVER)
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_weights_are_refused_before_the_model_is_built(opts: list[str]) -> None:
     with pytest.raises(InputError, match=r"MODEL.WEIGHTS names nothing.pth"):
         setup_training([], [*opts, "MODEL.WEIGHTS", "nothing.pth"], Resume.NEVER)
