@@ -68,6 +68,17 @@ def test_fixed_images_spread_over_the_set_after_each_evaluation(
     ]
 
 
+def test_evaluation_made_up_for_before_the_first_step_is_drawn_at_its_own_iteration(
+    config: Callable[..., CfgNode],
+) -> None:
+    evaluation = ScriptedEvaluation(of_metric(1))
+    evaluation.before_train = evaluation.evaluate  # type: ignore[method-assign]
+    samples = build_sample_images(config("TEST.SAMPLE_IMAGES", "1"), _Constant())
+    run = HookRun([evaluation, SampleImagesHook(evaluation, samples)], start=8).train(8)
+    assert [step for _, _, step in run.storage._vis_data] == [7]
+    assert run.storage.iter == 8
+
+
 def test_picture_shows_photo_truth_and_prediction(config: Callable[..., CfgNode]) -> None:
     _, picture, _ = _pictures(config(), _Constant())[0]
     assert picture.shape == (3, HEIGHT, 3 * WIDTH + 2 * GAP) and picture.dtype == np.uint8

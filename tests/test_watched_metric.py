@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from tiny_lip import OPTS
@@ -14,6 +15,7 @@ from schnet.evaluation.boundary import DEFAULT_TOLERANCE
 from schnet.evaluation.counts import ParsingCounts
 from schnet.evaluation.report import EvaluationReport, metric_names
 from schnet.evaluation.watched_metric import WatchedMetric, build_watched_metric, find_metric
+from schnet.setup import Resume, load_model_config, setup_training
 
 TWO_SETS = {
     "lip_val": {"sem_seg": {"mIoU": 1.0, "IoU-Hat": math.nan}, "val": {"loss": 0.5}},
@@ -98,6 +100,15 @@ def test_unknown_name_is_refused_with_the_nearest(name: str, told: str) -> None:
     with pytest.raises(InputError, match="TEST.BEST_METRIC") as error:
         _build(name)
     assert told in str(error.value)
+
+
+def test_setup_of_a_training_refuses_it_before_any_file(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    opts = [*OPTS, "OUTPUT_DIR", str(out), "TEST.BEST_METRIC", "IoU-Nose"]
+    with pytest.raises(InputError, match="'IoU-Nose', which no evaluation of lip_val gives"):
+        setup_training([], opts, Resume.NEVER)
+    assert not out.exists()
+    load_model_config([], opts)  # a tool that evaluates nothing does not mind
 
 
 def test_loss_that_is_not_computed_is_refused() -> None:
