@@ -15,12 +15,21 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "projects" / "SCHNet" / "schnet"
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 350, 60
 
-BASICS = {"schnet.errors", "schnet.weight_files", "schnet.checkpoint"}
+BASICS = {"schnet.errors", "schnet.weight_files", "schnet.checkpoint", "schnet.fingerprints"}
 ALLOWED = {
     "schnet.errors": set(),
     "schnet.logs": set(),
     "schnet.weight_files": {"schnet.errors"},
-    "schnet.checkpoint": {"schnet.errors", "schnet.weight_files"},
+    "schnet.fingerprints": set(),
+    "schnet.checkpoint_files": {"schnet.errors", "schnet.weight_files"},
+    "schnet.model_state": {"schnet.errors", "schnet.fingerprints"},
+    "schnet.export_file": {*BASICS - {"schnet.checkpoint"}, "schnet.checkpoint_files"},
+    "schnet.checkpoint": {
+        *BASICS,
+        "schnet.checkpoint_files",
+        "schnet.export_file",
+        "schnet.model_state",
+    },
     "schnet.config": {"schnet.errors", "schnet.config_checks"},
     "schnet.config_checks": {"schnet.errors"},
     "schnet.data": {"schnet.errors", "schnet.data"},
