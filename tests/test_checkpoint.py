@@ -66,8 +66,8 @@ def test_file_holds_plain_types_only(tmp_path: Path) -> None:
     model, optimizer = _trained()
     ParsingCheckpointer(model, str(tmp_path), optimizer=optimizer).save("model_init", iteration=-1)
     content = torch.load(tmp_path / "model_init.pth", weights_only=True)
-    assert content["format"] == "schnet-checkpoint/1"
-    assert set(content) == {"format", "model", "optimizer", "iteration"}
+    assert content["format"] == "schnet-checkpoint/2"
+    assert set(content) == {"format", "model", "bases", "optimizer", "iteration"}
 
 
 def test_weights_alone_are_not_what_a_run_resumes_from(tmp_path: Path) -> None:

@@ -15,13 +15,20 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "projects" / "SCHNet" / "schnet"
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 350, 60
 
-BASICS = {"schnet.errors", "schnet.weight_files", "schnet.checkpoint", "schnet.state_misfit"}
+BASICS = {
+    "schnet.errors",
+    "schnet.weight_files",
+    "schnet.checkpoint",
+    "schnet.fingerprints",
+    "schnet.state_misfit",
+}
 ALLOWED = {
     "schnet.errors": set(),
     "schnet.logs": set(),
     "schnet.official_weights": set(),
     "schnet.state_misfit": set(),
     "schnet.weight_kinds": set(),
+    "schnet.fingerprints": set(),
     "schnet.downloads": {"schnet.official_weights"},
     "schnet.weight_files": {
         "schnet.errors",
@@ -29,7 +36,15 @@ ALLOWED = {
         "schnet.official_weights",
         "schnet.weight_kinds",
     },
-    "schnet.checkpoint": {"schnet.errors", "schnet.weight_files"},
+    "schnet.checkpoint_files": {"schnet.errors", "schnet.weight_files"},
+    "schnet.model_state": {"schnet.errors", "schnet.fingerprints", "schnet.state_misfit"},
+    "schnet.export_file": {*BASICS - {"schnet.checkpoint"}, "schnet.checkpoint_files"},
+    "schnet.checkpoint": {
+        *BASICS,
+        "schnet.checkpoint_files",
+        "schnet.export_file",
+        "schnet.model_state",
+    },
     "schnet.wandb_package": {"schnet.errors"},
     "schnet.config": {"schnet.errors", "schnet.config_checks"},
     "schnet.config_checks": {"schnet.errors"},

@@ -1,8 +1,15 @@
-"""A model's weights in and out: strict loading, and a run's checkpoints, written atomically.
+"""A model's weights in and out: a run's checkpoints, and loading the whole model's weights.
 
-A checkpoint of a run is a file of `torch.save` with `format`, `model` (the state dict),
-`optimizer`, `scheduler`, `trainer` (the hooks' states) and `iteration`, the last one that was
-finished (-1 before the first).
+With `schnet.export_file`, the only place that reads or writes the weight files of our own. A
+checkpoint (format `schnet-checkpoint/2`) is a file of `torch.save` with
+
+- `format`, and `iteration`, the last one that was finished (-1 before the first);
+- `model`, the state dict without the bases that are frozen and came from a file;
+- `bases`, what those are: a dict of `BaseSource` by the prefix of their names;
+- the states of what else a run goes on with (`optimizer`, `scheduler`, `trainer`, `ema`), and more
+  entries of its hooks (`rng`, `best`).
+
+Format 1 differed in that `model` held the bases too.
 """
 
 from __future__ import annotations
@@ -10,7 +17,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +28,31 @@ from detectron2.utils.file_io import PathManager
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
+from schnet.checkpoint_files import (
+    FINAL_CHECKPOINT,
+    INITIAL_CHECKPOINT,
+    LAST_FILE,
+    DamagedFileError,
+    checkpoint_name,
+    choose_checkpoint,
+    find_checkpoints,
+    latest_checkpoint,
+    periodic_checkpoints,
+    read_checkpoint,
+    whole_file,
+)
 from schnet.errors import InputError
-from schnet.weight_files import OFFICIAL_WEIGHTS, read_state_dict, read_torch_file
+from schnet.export_file import read_export, read_export_header
+from schnet.fingerprints import BaseSource
+from schnet.model_state import CLASSIFIER, StoredWeights, fit_weights, stored_state
+from schnet.weight_files import OFFICIAL_WEIGHTS, locate_weights, read_state_dict
 
 __all__ = [
     "CHECKPOINT_FORMAT",
+    "FINAL_CHECKPOINT",
     "INITIAL_CHECKPOINT",
     "OFFICIAL_WEIGHTS",
+    "DamagedFileError",
     "ParsingCheckpointer",
     "checkpoint_name",
     "find_checkpoints",
@@ -34,118 +60,140 @@ __all__ = [
     "load_model_weights",
     "periodic_checkpoints",
     "read_state_dict",
+    "read_stored_weights",
+    "write_checkpoint",
 ]
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_FORMAT = "schnet-checkpoint/1"
-INITIAL_CHECKPOINT = "model_init"
-_LAST = "last_checkpoint"
-_PERIODIC = re.compile(r"model_(\d{7,})\.pth")
+_FORMAT_NAME, _VERSION = "schnet-checkpoint", 2
+CHECKPOINT_FORMAT = f"{_FORMAT_NAME}/{_VERSION}"
+_FORMAT = re.compile(rf"{_FORMAT_NAME}/(\d+)")
 
 
-def checkpoint_name(iteration: int) -> str:
-    """File name, without ending, of the checkpoint after an iteration; -1 is the initial one."""
-    return INITIAL_CHECKPOINT if iteration < 0 else f"model_{iteration:07d}"
+def load_model_weights(
+    model: nn.Module,
+    weights: str,
+    key: str = "MODEL.WEIGHTS",
+    *,
+    ignore_classifier: bool = False,
+) -> None:
+    """Load all weights of a model from a checkpoint, a bare state dict or an export; in place.
 
-
-def find_checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """All weight files of a folder, sorted by name; none where there is no such folder."""
-    return sorted(path for path in Path(folder).glob("*.pth") if path.is_file())
-
-
-def periodic_checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """The initial and the periodic checkpoints of a run, oldest first, without best and final."""
-    iterations = {}
-    for path in find_checkpoints(folder):
-        match = _PERIODIC.fullmatch(path.name)
-        if match:
-            iterations[path] = int(match.group(1))
-        elif path.stem == INITIAL_CHECKPOINT:
-            iterations[path] = -1
-    return sorted(iterations, key=lambda path: iterations[path])
-
-
-def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
-    """The checkpoint that a run resumes from, or None.
-
-    The file `last_checkpoint` names it; where that is gone or names a file which is not there, it
-    is the periodic checkpoint with the highest iteration.
-    """
-    try:
-        named = Path(folder) / (Path(folder) / _LAST).read_text(encoding="utf-8").strip()
-    except OSError:
-        named = None
-    if named is not None and named.is_file():
-        return named
-    periodic = periodic_checkpoints(folder)
-    return periodic[-1] if periodic else None
-
-
-def load_model_weights(model: nn.Module, weights: str, key: str = "MODEL.WEIGHTS") -> None:
-    """Load all weights of a model from a checkpoint or a bare state dict; strictly, in place.
+    The averaged weights are taken where a checkpoint has them. What a checkpoint leaves out, a
+    frozen base, stays as it is in the model, and must be the base that it was trained with.
 
     Args:
-        model: the model; all its persistent parameters and buffers must be in the file.
+        model: the model, just built.
+        weights: path, URL or official name.
+        key: the config key or option that names it, for error messages.
+        ignore_classifier: leave the classifier as it is: the start of training on other labels.
+
+    Raises:
+        InputError: the file cannot be read, or is of another model or base: names the first keys
+            that are missing, unknown or of another shape, or both bases. The model is unchanged.
+    """
+    stored = read_stored_weights(weights, key)
+    if ignore_classifier:
+        logger.info("%s: its classifier is not loaded and starts anew", stored.told)
+    fit_weights(model, stored, CLASSIFIER if ignore_classifier else "").apply(model)
+
+
+def read_stored_weights(weights: str, key: str) -> StoredWeights:
+    """Read what a weight file holds of a whole model: a checkpoint, a bare state dict, an export.
+
+    Args:
         weights: path, URL or official name.
         key: the config key or option that names it, for error messages.
 
     Raises:
-        InputError: the file cannot be read, or is of another model: names the first keys that
-            are missing, unknown or of another shape.
+        InputError: the file is missing, damaged, of a later format, or holds no weights.
     """
-    state = read_state_dict(weights, key)
-    _require_fit(model, state, f"{key} names {weights}")
-    model.load_state_dict(state, strict=True)
+    path, told = locate_weights(weights, key), f"{key} names {weights}"
+    header = read_export_header(path)
+    if header is not None:
+        tensors = read_export(path, header, key)
+        state = {name: tensors[name] for name in tensors if name not in header.derived}
+        return StoredWeights(told, state, header.bases, header.iteration, header.best)
+    # What is no archive is a damaged one or of another kind, as the reader tells.
+    content: Any = read_checkpoint(path, key) if zipfile.is_zipfile(path) else None
+    if _version(content, told) is None:
+        return StoredWeights(told, read_state_dict(path, key))
+    state = _model_state(content, told)
+    if "ema" in content:
+        averaged = content["ema"]
+        logger.info(
+            "%s: taking the averaged weights (EMA, decay %g)", told, averaged.get("decay", 0)
+        )
+        state = {**state, **averaged["model"]}
+    # A file that a run resumes from may name the best of another iteration.
+    best = {} if "optimizer" in content else content.get("best", {})
+    return StoredWeights(told, state, _bases(content, told), content.get("iteration"), best)
 
 
-def _require_fit(model: nn.Module, state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Refuse a state dict that has not exactly the keys and shapes of a model's."""
-    wanted = model.state_dict()
-    misfit = _shape_misfit(wanted, state) or _key_misfit(wanted, state)
-    if misfit:
+def _version(content: Any, told: str) -> int | None:
+    """The version of a checkpoint's format; None for other content."""
+    written = content.get("format") if isinstance(content, Mapping) else None
+    match = _FORMAT.fullmatch(written) if isinstance(written, str) else None
+    if match is None:
+        return None
+    version = int(match.group(1))
+    if version > _VERSION:
         raise InputError(
-            f"{source}, which does not fit this model: {misfit}; give weights that were trained "
-            "with this config, or the config that they were trained with"
+            f"{told}, which was written by a newer version of schnet (format {written!r}, and this "
+            f"one reads up to {CHECKPOINT_FORMAT!r}): update schnet"
         )
+    return version
 
 
-def _shape_misfit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
-    """Tell the first tensors of other shapes; as another class count where it is nothing else."""
-    shapes = {
-        name: (tuple(state[name].shape), tuple(wanted[name].shape))
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    }
-    if not shapes:
-        return ""
-    name, (theirs, ours) = next(iter(shapes.items()))
-    told = f"{name} has shape {theirs} there and {ours} here"
-    # Rows more or fewer, and no other layer that takes them: these are the model's outputs.
-    if len({(a[:1], b[:1]) for a, b in shapes.values()}) == 1 and all(
-        a and b and a[0] != b[0] and a[1:] == b[1:] for a, b in shapes.values()
+def _model_state(content: Mapping[str, Any], told: str) -> dict[str, torch.Tensor]:
+    state = content.get("model")
+    if not isinstance(state, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
     ):
-        return (
-            f"it was trained for {theirs[0]} classes and MODEL.SEM_SEG_HEAD.NUM_CLASSES is "
-            f"{ours[0]} ({told})"
-        )
-    return told
+        raise InputError(f"{told}, which holds no weights under `model`: give another checkpoint")
+    return dict(state)
 
 
-def _key_misfit(wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
-    missing = [name for name in wanted if name not in state]
-    unknown = [name for name in state if name not in wanted]
-    parts = []
-    if missing:
-        parts.append(f"it lacks {_first_of(missing)}")
-    if unknown:
-        parts.append(f"it has {_first_of(unknown)}, which the model has not")
-    return " and ".join(parts)
+def _bases(content: Mapping[str, Any], told: str) -> dict[str, BaseSource]:
+    try:
+        return {
+            prefix: BaseSource.from_dict(entry)
+            for prefix, entry in content.get("bases", {}).items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{told}, which does not tell which bases it was trained with: give another checkpoint"
+        ) from error
 
 
-def _first_of(names: Sequence[str], shown: int = 3) -> str:
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
+def write_checkpoint(
+    target: Path,
+    state: Mapping[str, torch.Tensor],
+    bases: Mapping[str, BaseSource],
+    **entries: Any,
+) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        target: the file; its folder is made where it is missing.
+        state: the weights that it holds.
+        bases: what is left out of them, by prefix.
+        entries: the other entries, plain types and tensors.
+
+    Raises:
+        InputError: it cannot be written; what was there is as it was.
+    """
+    content = {
+        "format": CHECKPOINT_FORMAT,
+        "model": dict(state),
+        "bases": {prefix: source.as_dict() for prefix, source in bases.items()},
+        **entries,
+    }
+    remedy = "free space or correct OUTPUT_DIR, and continue with --resume"
+    # Through a file of Python's: PyTorch's own would not tell what the system said.
+    with whole_file(target, "the checkpoint", remedy) as path, open(path, "wb") as file:
+        torch.save(content, file)
 
 
 class ParsingCheckpointer(Checkpointer):
@@ -177,7 +225,7 @@ class ParsingCheckpointer(Checkpointer):
         if not self.save_to_disk:
             return
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
-        self._write(name, {"model": self.model.state_dict(), **states, **extra})
+        self._write(name, {**states, **extra})
         self.tag_last_checkpoint(f"{name}.pth")
 
     def save_weights(self, name: str, **extra: Any) -> None:
@@ -187,34 +235,49 @@ class ParsingCheckpointer(Checkpointer):
             InputError: the file cannot be written.
         """
         if self.save_to_disk:
-            self._write(name, {"model": self.model.state_dict(), **extra})
+            self._write(name, extra)
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
+    def _write(self, name: str, entries: dict[str, Any]) -> None:
         target = Path(self.save_dir) / f"{name}.pth"
-        # One writer per folder, so one name serves; what a killed run left is written over.
-        temporary = target.with_name(f".{target.name}.tmp")
         logger.info("saving %s", target)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                torch.save({"format": CHECKPOINT_FORMAT, **content}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"the checkpoint {target} cannot be written ({reason}): free space or correct "
-                "OUTPUT_DIR, and continue with --resume"
-            ) from error
+        write_checkpoint(target, *stored_state(self.model), **entries)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Name, atomically, the file that a run resumes from."""
-        target = Path(self.save_dir) / _LAST
-        temporary = target.with_name(f".{_LAST}.tmp")
-        temporary.write_text(last_filename_basename, encoding="utf-8")
-        os.replace(temporary, target)
+        """Name, atomically, the file that a run resumes from.
+
+        Raises:
+            InputError: the name cannot be written.
+        """
+        with whole_file(Path(self.save_dir) / LAST_FILE, "the name of the checkpoint") as path:
+            path.write_text(last_filename_basename, encoding="utf-8")
+
+    def resume(self, folder: str | os.PathLike[str]) -> dict[str, Any]:
+        """Load the newest checkpoint of a run that is not damaged, the same on every process.
+
+        Every process must call it. The main one reads the files and decides; what was passed over
+        stays where it is, until a later checkpoint of its name replaces it.
+
+        Args:
+            folder: the run's folder.
+
+        Returns:
+            What `load` returns.
+
+        Raises:
+            InputError: there is no checkpoint, all are damaged, or the newest one that is not
+                cannot be loaded; see `load`.
+        """
+        path, refusal = "", ""
+        if comm.is_main_process():
+            try:
+                path = str(choose_checkpoint(folder))
+            except InputError as error:
+                refusal = str(error)
+        # The first process is the main one.
+        path, refusal = comm.all_gather((path, refusal))[0]
+        if refusal:
+            raise InputError(refusal)
+        return self.load(path)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint of this run: the model strictly, and every state.
@@ -227,13 +290,16 @@ class ParsingCheckpointer(Checkpointer):
             The entries that are neither the model nor a loaded state, such as `iteration`.
 
         Raises:
-            InputError: the file cannot be read, is of another model, lacks a state or the
-                iteration, or has a state of other trained parameters; the model is unchanged.
+            DamagedFileError: the file's bytes are not those that were written.
+            InputError: the file cannot be read, is of a newer format, of another model or base,
+                lacks a state or the iteration, or has a state of other trained parameters; the
+                model is unchanged.
         """
         logger.info("loading %s", path)
-        content = read_torch_file(path, "--resume")
+        content = read_checkpoint(path, "--resume")
+        told = f"--resume takes {path}"
         names = list(self.checkpointables) if checkpointables is None else checkpointables
-        if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
+        if _version(content, told) is None:
             raise InputError(
                 f"{path} is no checkpoint of format {CHECKPOINT_FORMAT!r}: resume from a folder "
                 "that train_net.py wrote, or give the file as MODEL.WEIGHTS of a new run"
@@ -244,8 +310,8 @@ class ParsingCheckpointer(Checkpointer):
                 f"{path} lacks {', '.join(lacking)}, without which a run cannot resume: give it "
                 "as MODEL.WEIGHTS of a new run"
             )
-        model_state, source = content.pop("model"), f"--resume takes {path}"
-        _require_fit(self.model, model_state, source)
+        stored = StoredWeights(told, _model_state(content, told), _bases(content, told))
+        fitted = fit_weights(self.model, stored)
         for name in names:
             try:
                 self.checkpointables[name].load_state_dict(content.pop(name))
@@ -256,5 +322,5 @@ class ParsingCheckpointer(Checkpointer):
                     "config.yaml or start a new OUTPUT_DIR"
                 ) from error
         # Last, so that a refused file has changed no weight.
-        self.model.load_state_dict(model_state, strict=True)
-        return content
+        fitted.apply(self.model)
+        return {name: value for name, value in content.items() if name not in ("model", "bases")}

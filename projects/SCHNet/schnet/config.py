@@ -120,6 +120,9 @@ def _add_head_keys(cfg: CN) -> None:
     head.STEM_BLOCKS = 1
     # linear: 1x1 convolution; text: cosine to CLIP's text features times a learned scale.
     head.CLASSIFIER = "linear"
+    # True starts a training from MODEL.WEIGHTS without their classifier, which starts anew: on
+    # other labels than they were trained for. Evaluation always loads all.
+    cfg.MODEL.WEIGHTS_IGNORE_CLASSIFIER = False
 
     cfg.MODEL.LOSS = CN()
     # Weights of the cross-entropy and the Lovasz-softmax term; >= 0, not both 0.

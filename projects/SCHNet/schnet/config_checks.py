@@ -197,6 +197,11 @@ def _check_combinations(cfg: CN) -> None:
             "config keys MODEL.LOSS.CE_WEIGHT and MODEL.LOSS.LOVASZ_WEIGHT are both 0: give at "
             "least one loss a weight"
         )
+    if cfg.MODEL.WEIGHTS_IGNORE_CLASSIFIER and not cfg.MODEL.WEIGHTS:
+        raise InputError(
+            "config key MODEL.WEIGHTS_IGNORE_CLASSIFIER is True and MODEL.WEIGHTS is empty: give "
+            "the weights to start from, or set it False"
+        )
     if cfg.MODEL.BACKBONE.NAME == "ClipBackbone" and cfg.MODEL.SRM.ENABLED:
         raise InputError(
             "config key MODEL.SRM.ENABLED is True with MODEL.BACKBONE.NAME ClipBackbone: SRM "

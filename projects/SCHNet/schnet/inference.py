@@ -11,14 +11,12 @@ import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
-from detectron2.modeling import build_model
 
-import schnet.modeling  # noqa: F401  (registers SCHNet's models with Detectron2)
-from schnet.checkpoint import load_model_weights
 from schnet.data.mapper import TestMapper
 from schnet.errors import InputError
 from schnet.evaluation.argmax import predicted_labels
 from schnet.evaluation.test_time import build_test_model
+from schnet.exported import build_trained_model
 
 ByteArray = npt.NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -79,7 +77,8 @@ class Parser:
         Images are parsed as in an evaluation: by TEST.PROTOCOL, AUG and SLIDING_WINDOW.
 
         Args:
-            cfg: checked config; its data sets must be registered.
+            cfg: checked config; its data sets must be registered. That of an export is
+                `schnet.exported.exported_config`.
 
         Raises:
             InputError: `MODEL.WEIGHTS` is empty, missing, or of another model, or
@@ -90,9 +89,7 @@ class Parser:
                 "MODEL.WEIGHTS is empty: give the checkpoint of a trained model, with --weights "
                 "or MODEL.WEIGHTS path/to/model_best.pth"
             )
-        model = build_model(cfg)
-        load_model_weights(model, cfg.MODEL.WEIGHTS)
-        test_model = build_test_model(cfg, model).eval()
+        test_model = build_test_model(cfg, build_trained_model(cfg)).eval()
         return cls(test_model, TestMapper(cfg), MetadataCatalog.get(cfg.DATASETS.TEST[0]))
 
     def __call__(self, image: ByteArray) -> Parsing:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from schnet.checkpoint import load_model_weights
 from schnet.engine.hooks import Results
 from schnet.engine.trainer import ParsingTrainer
 from schnet.evaluation.parsing_evaluation import build_evaluator
+from schnet.exported import build_trained_model
 from schnet.setup import EVALUATION_FOLDER
 
 
@@ -17,7 +17,7 @@ def evaluate_weights(cfg: CfgNode) -> Results:
     """Evaluate MODEL.WEIGHTS on every data set of DATASETS.TEST, as TEST says.
 
     Args:
-        cfg: config with existing MODEL.WEIGHTS.
+        cfg: config with existing MODEL.WEIGHTS: a checkpoint, a state dict or an export.
 
     Returns:
         The results, by task and metric; by data set first where there are several. The main
@@ -26,8 +26,7 @@ def evaluate_weights(cfg: CfgNode) -> Results:
     Raises:
         InputError: the weights do not fit the model, or a file of a data set cannot be used.
     """
-    model = ParsingTrainer.build_model(cfg)
-    load_model_weights(model, cfg.MODEL.WEIGHTS)
+    model = build_trained_model(cfg, ParsingTrainer.build_model)
     folder = Path(cfg.OUTPUT_DIR) / EVALUATION_FOLDER
     evaluators = [build_evaluator(cfg, name, folder / name) for name in cfg.DATASETS.TEST]
     return ParsingTrainer.test(cfg, model, evaluators)

@@ -20,7 +20,7 @@ from detectron2.utils.events import EventStorage, EventWriter
 from torch import nn
 
 import schnet.modeling  # noqa: F401  registers the architectures
-from schnet.checkpoint import ParsingCheckpointer, latest_checkpoint, load_model_weights
+from schnet.checkpoint import ParsingCheckpointer, load_model_weights
 from schnet.data.loader import CheckedLoader, build_test_loader, build_train_loader
 from schnet.engine.best import BestCheckpointHook
 from schnet.engine.early_stopping import EarlyStoppingHook
@@ -80,22 +80,21 @@ class ParsingTrainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Continue from the newest checkpoint of OUTPUT_DIR, or start from MODEL.WEIGHTS.
+        """Continue from the newest undamaged checkpoint of OUTPUT_DIR, or start from MODEL.WEIGHTS.
 
         Raises:
             InputError: the checkpoint or the weights cannot be used.
         """
         if not resume:
-            if self.cfg.MODEL.WEIGHTS:
-                load_model_weights(self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
+            model = self.cfg.MODEL
+            if model.WEIGHTS:
+                load_model_weights(
+                    self.checkpointer.model,
+                    model.WEIGHTS,
+                    ignore_classifier=model.WEIGHTS_IGNORE_CLASSIFIER,
+                )
             return
-        path = latest_checkpoint(self.cfg.OUTPUT_DIR)
-        if path is None:
-            raise InputError(
-                f"OUTPUT_DIR {self.cfg.OUTPUT_DIR} holds no checkpoint to resume from: start "
-                "without --resume"
-            )
-        self.start_iter = self.checkpointer.load(str(path))["iteration"] + 1
+        self.start_iter = self.checkpointer.resume(self.cfg.OUTPUT_DIR)["iteration"] + 1
 
     def train(self) -> Results:
         """Run all iterations that are left.

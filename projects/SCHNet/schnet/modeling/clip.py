@@ -15,6 +15,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import nn
 
 from schnet.checkpoint import read_state_dict
+from schnet.fingerprints import BaseSource, fingerprint
 from schnet.modeling.clip_text import encode_prompts
 from schnet.modeling.clip_vision import ResNetTower, StageMaps, TransformerTower, build_tower
 from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_base
@@ -87,6 +88,7 @@ class ClipEncoder(FreezableModule):
         text_features: torch.Tensor,
         logit_scale: torch.Tensor,
         input_scale: float,
+        source: BaseSource | None = None,
     ) -> None:
         """Take the parts.
 
@@ -95,8 +97,11 @@ class ClipEncoder(FreezableModule):
             text_features: f_txt, (K, E), unit length.
             logit_scale: CLIP's scale of cosines, after its exponential.
             input_scale: side of CLIP's input relative to the image's.
+            source: the file that all of them came from, or None.
         """
         super().__init__()
+        self.source = source
+        self.derived = ("text_features", "logit_scale") if len(text_features) else ()
         self.tower = tower
         self.input_scale = input_scale
         # Not in the state: they follow from the CLIP file and the label list.
@@ -213,6 +218,15 @@ def _count_numbers(state: dict[str, torch.Tensor], prefix: str) -> int:
     return len({n.removeprefix(prefix).split(".")[0] for n in state if n.startswith(prefix)})
 
 
+def clip_source(model: CLIP, variant: str, weights: str) -> BaseSource | None:
+    """Where a model of `build_clip_model` came from, text tower included; None for `random`."""
+    if weights == "random":
+        return None
+    return BaseSource(
+        "MODEL.CLIP.WEIGHTS", weights, f"CLIP {variant}", fingerprint(model.state_dict())
+    )
+
+
 def _open_residual_branches(model: CLIP) -> None:
     # The package starts each residual branch of a ResNet at zero, for training; a random tower
     # that stays frozen would then be four linear layers.
@@ -235,6 +249,7 @@ def build_clip_encoder(cfg: CfgNode, prompts: Sequence[Sequence[str]]) -> ClipEn
         text_features=encode_prompts(model, prompts, node.PROMPT_TEMPLATES),
         logit_scale=model.logit_scale.detach().exp(),
         input_scale=node.INPUT_SCALE,
+        source=clip_source(model, node.VARIANT, node.WEIGHTS),
     )
 
 
@@ -243,24 +258,40 @@ class ClipBackbone(Backbone):
     """CLIP's four stage maps as a backbone of its own: Figure 1's CLIP-only baseline."""
 
     @configurable
-    def __init__(self, *, tower: ResNetTower | TransformerTower, input_scale: float) -> None:
+    def __init__(
+        self,
+        *,
+        tower: ResNetTower | TransformerTower,
+        input_scale: float,
+        source: BaseSource | None = None,
+    ) -> None:
         """Take the parts.
 
         Args:
             tower: the image tower; frozen here.
             input_scale: side of CLIP's input relative to the image's.
+            source: the file that the tower came from, or None.
         """
         super().__init__()
         text = torch.zeros(0, 0)
         self.clip = ClipEncoder(
-            tower=tower, text_features=text, logit_scale=torch.ones(()), input_scale=input_scale
+            tower=tower,
+            text_features=text,
+            logit_scale=torch.ones(()),
+            input_scale=input_scale,
+            source=source,
         )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, Any]:
         """Build the image tower from MODEL.CLIP."""
-        model = build_clip_model(cfg.MODEL.CLIP.VARIANT, cfg.MODEL.CLIP.WEIGHTS)
-        return {"tower": build_tower(model.visual), "input_scale": cfg.MODEL.CLIP.INPUT_SCALE}
+        node = cfg.MODEL.CLIP
+        model = build_clip_model(node.VARIANT, node.WEIGHTS)
+        return {
+            "tower": build_tower(model.visual),
+            "input_scale": node.INPUT_SCALE,
+            "source": clip_source(model, node.VARIANT, node.WEIGHTS),
+        }
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride, relative to CLIP's input, of the four maps."""

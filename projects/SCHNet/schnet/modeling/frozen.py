@@ -9,18 +9,29 @@ import torch
 from torch import nn
 
 from schnet.errors import InputError
+from schnet.fingerprints import BaseSource
 from schnet.state_misfit import describe_misfit
 
 RANDOM_BASE_SEED = 0
 
 
 class FreezableModule(nn.Module):
-    """A module that can be frozen for good: no gradients, and eval mode even under `.train()`."""
+    """A module that can be frozen for good: no gradients, and eval mode even under `.train()`.
+
+    Attributes:
+        is_frozen: whether it is.
+        source: the file that its weights came from; None where they are of no file. A checkpoint
+            leaves a frozen module with a source out.
+        derived: names of its non-persistent buffers that follow from that file and cannot be made
+            of the module's own weights.
+    """
 
     def __init__(self) -> None:
-        """Start unfrozen."""
+        """Start unfrozen, with weights of no file."""
         super().__init__()
         self.is_frozen = False
+        self.source: BaseSource | None = None
+        self.derived: tuple[str, ...] = ()
 
     def freeze(self) -> None:
         """Exclude all parameters from training and pin the module and its children to eval."""

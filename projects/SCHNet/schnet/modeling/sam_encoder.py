@@ -11,6 +11,7 @@ from segment_anything.modeling.image_encoder import Attention, Block, PatchEmbed
 from torch import nn
 
 from schnet.checkpoint import read_state_dict
+from schnet.fingerprints import BaseSource, fingerprint
 from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_base
 
 PATCH_SIZE = 16
@@ -163,6 +164,9 @@ def build_sam_encoder(variant: str, weights: str, *, lr_factor: float = 1.0) -> 
         weights=weights,
         kind=f"SAM {variant}",
         found=recognise_sam(state),
+    )
+    encoder.source = BaseSource(
+        "MODEL.SAM.WEIGHTS", weights, f"SAM {variant}", fingerprint(encoder.state_dict())
     )
     return encoder
 
