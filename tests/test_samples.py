@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine.hooks import CallbackHook
 from evaluated_run import HookRun, ScriptedEvaluation, of_metric
 from PIL import Image
 from tiny_lip import HEIGHT, OPTS, WIDTH, make_lip
@@ -74,9 +75,11 @@ def test_evaluation_made_up_for_before_the_first_step_is_drawn_at_its_own_iterat
     evaluation = ScriptedEvaluation(of_metric(1))
     evaluation.before_train = evaluation.evaluate  # type: ignore[method-assign]
     samples = build_sample_images(config("TEST.SAMPLE_IMAGES", "1"), _Constant())
-    run = HookRun([evaluation, SampleImagesHook(evaluation, samples)], start=8).train(8)
+    after: list[int] = []
+    probe = CallbackHook(before_train=lambda run: after.append(run.storage.iter))
+    run = HookRun([evaluation, SampleImagesHook(evaluation, samples), probe], start=8).train(8)
     assert [step for _, _, step in run.storage._vis_data] == [7]
-    assert run.storage.iter == 8
+    assert after == [8]
 
 
 def test_picture_shows_photo_truth_and_prediction(config: Callable[..., CfgNode]) -> None:
