@@ -26,6 +26,10 @@ ALLOWED = {
     "schnet.data": {"schnet.errors", "schnet.data"},
     "schnet.modeling": {*BASICS, "schnet.modeling"},
     "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
+    "schnet.reporting": {
+        *("schnet.errors", "schnet.data", "schnet.evaluation", "schnet.visualization"),
+        "schnet.reporting",
+    },
     "schnet.setup": {*BASICS, "schnet.config", "schnet.logs", "schnet.data", "schnet.modeling"},
 }
 """What a module or package may import of schnet, by longest prefix; others are not restricted."""

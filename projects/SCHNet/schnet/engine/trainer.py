@@ -25,6 +25,7 @@ from schnet.data.loader import CheckedLoader, build_test_loader, build_train_loa
 from schnet.engine.best import BestCheckpointHook
 from schnet.engine.hooks import CheckpointHook, EvaluationHook, Results
 from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
+from schnet.engine.report_hook import build_report_hook
 from schnet.engine.step import StepTrainer
 from schnet.engine.summary import parameter_table
 from schnet.engine.writers import WRITE_PERIOD, build_writers
@@ -147,6 +148,7 @@ class ParsingTrainer(DefaultTrainer):
                     self.checkpointer, solver.CHECKPOINT_PERIOD, solver.KEEP_CHECKPOINTS
                 ),
                 hooks.PeriodicWriter(self.build_writers(), period=WRITE_PERIOD),
+                build_report_hook(self.cfg, self.checkpointer.model),
             ]
         return chosen
 
