@@ -40,9 +40,7 @@ def _argument_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="build no model: the best and worst images are listed without pictures",
     )
-    parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="overrides of the run's config: KEY VALUE ..."
-    )
+    parser.add_argument("opts", nargs="*", help="overrides of the run's config: KEY VALUE ...")
     return parser
 
 
@@ -96,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         InputError: bad input; the entry point turns it into exit code 2.
     """
-    args = _argument_parser().parse_args(argv)
+    args = _argument_parser().parse_intermixed_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     path = make_report(args.folder, args.weights, not args.no_model, args.opts)
     print(f"wrote {path}")

@@ -61,9 +61,9 @@ def value_axis(values: Sequence[float], allow_log: bool = False) -> Axis:
 
 
 def iteration_axis(last: int) -> Axis:
-    """The axis of iterations 0..last; its ticks are round, its end is the run's."""
-    high = max(last, 1)
-    step = max(1.0, _nice_step(high / 5))
+    """The axis of iterations 0..last, which ends where the next one would be, for round ticks."""
+    high = last + 1
+    step = max(1.0, float(round(_nice_step(high / 5))))
     return Axis(0.0, float(high), [step * n for n in range(int(high / step) + 1)])
 
 
@@ -77,9 +77,9 @@ def _log_axis(low: float, high: float) -> Axis:
 
 
 def _nice_step(rough: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is not below `rough`."""
+    """The smallest of 1, 2, 2.5, 5 times a power of ten that is not below `rough`."""
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
 
 
 def exponent_of(axis: Axis) -> int:

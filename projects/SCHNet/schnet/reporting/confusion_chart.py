@@ -88,7 +88,7 @@ def draw_confusion(evaluation: Evaluation) -> Markup:
         *parts,
         viewBox=f"0 0 {whole} {whole}",
         # No larger than its numbers need, and no smaller than they can be read.
-        style=f"max-width:{whole * 1.15:.0f}px;min-width:{min(whole * 0.85, 620):.0f}px",
+        style=f"max-width:{whole:.0f}px;min-width:{min(whole * 0.85, 620):.0f}px",
         role="img",
         aria_label=f"Confusion matrix of {evaluation.dataset}: {_in_words(evaluation)}",
         class_="confusion",

@@ -17,8 +17,8 @@ from schnet.reporting.axes import (
 from schnet.reporting.history import Point, thinned
 from schnet.reporting.markup import Markup, join, number, tag
 
-WIDTH, HEIGHT = 460, 262
-LEFT, RIGHT, TOP, BOTTOM = 48, 14, 40, 42
+WIDTH, HEIGHT = 460, 236
+LEFT, RIGHT, TOP, BOTTOM = 48, 14, 16, 42
 MAX_POINTS = 700
 MARKED = 60
 """A line of no more points than this has a mark at each."""
@@ -72,15 +72,13 @@ def draw_chart(chart: Chart) -> Markup:
     title = chart.title + (f" (×10{superscript(exponent)})" if exponent else "")
     title += ", logarithmic" if y_axis.logarithmic else ""
     parts = [
-        tag("text", title, x=0, y=13, class_="title"),
-        _legend(chart.lines),
         _grid(x_axis, y_axis, exponent),
         *(_resume(x_axis, iteration) for iteration in chart.resumes),
         *(_line(line, x_axis, y_axis) for line in chart.lines),
     ]
     if chart.best is not None:
         parts.append(_best(chart.best, x_axis, y_axis))
-    return tag(
+    drawing = tag(
         "svg",
         *parts,
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -88,6 +86,7 @@ def draw_chart(chart: Chart) -> Markup:
         aria_label=_summary(chart),
         class_="chart",
     )
+    return tag("figure", tag("h3", title), _legend(chart.lines), drawing)
 
 
 def _summary(chart: Chart) -> str:
@@ -126,18 +125,18 @@ def _grid(x_axis: Axis, y_axis: Axis, exponent: int) -> Markup:
     return join(*parts)
 
 
-def _legend(lines: Sequence[Line]) -> Markup:
-    """The lines' names in a row above the chart, each behind a sample of the line."""
+def _legend(lines: Sequence[Line]) -> Markup | None:
+    """The lines' names, each behind a sample of the line; none for a single line."""
     if len(lines) < 2:
-        return Markup()
-    parts, x = [], float(LEFT)
+        return None
+    items = []
     for line in lines:
-        parts.append(tag("line", x1=x, x2=x + 20, y1=27, y2=27, class_=f"line {line.style}"))
+        sample = [tag("line", x1=1, x2=27, y1=6, y2=6, class_=f"line {line.style}")]
         if _is_marked(line):
-            parts.append(_mark(line.style, x + 10, 27))
-        parts.append(tag("text", line.label, x=x + 26, y=27, dy="0.35em", class_="tick"))
-        x += 26 + 6.6 * len(line.label) + 18
-    return join(*parts)
+            sample.append(_mark(line.style, 14, 6))
+        drawing = tag("svg", *sample, viewBox="0 0 28 12", aria_hidden="true", class_="sample")
+        items.append(tag("li", drawing, line.label))
+    return tag("ul", *items, class_="legend")
 
 
 def _line(line: Line, x_axis: Axis, y_axis: Axis) -> Markup:

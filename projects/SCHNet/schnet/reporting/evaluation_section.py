@@ -105,13 +105,13 @@ def _confusion(evaluation: Evaluation) -> Markup:
     return tag(
         "section",
         tag("h2", "Confusions"),
+        tag("p", caption, class_="soft"),
         tag(
-            "figure",
-            tag("figcaption", caption),
-            scrollable(draw_confusion(evaluation), label),
+            "div",
+            tag("figure", scrollable(draw_confusion(evaluation), label)),
+            tag("div", tag("h3", "The largest"), scrollable(table, label)) if rows else None,
+            class_="side",
         ),
-        tag("h3", "The largest") if rows else None,
-        scrollable(table, "The largest confusions") if rows else None,
     )
 
 

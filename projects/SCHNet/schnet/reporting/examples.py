@@ -153,8 +153,8 @@ def _encode(
     height, width = truth.shape
     return Pictures(
         _uri(photo, "JPEG", quality=JPEG_QUALITY),
-        _uri(colorize(truth, palette, ignore_label), "PNG", optimize=True),
-        _uri(colorize(prediction, palette, ignore_label), "PNG", optimize=True),
+        _uri(colorize(truth, palette, ignore_label), "PNG"),
+        _uri(colorize(prediction, palette, ignore_label), "PNG"),
         width,
         height,
     )

@@ -87,7 +87,7 @@ def _variant(name: str) -> str:
 
 def _protocols(run: Run) -> list[Markup]:
     protocols = dict.fromkeys(evaluation.protocol for evaluation in run.evaluations)
-    return [tag("p", f"Evaluated with {protocol}.", class_="soft") for protocol in protocols]
+    return [tag("p", f"Protocol: {protocol}.", class_="soft") for protocol in protocols]
 
 
 def _figures(run: Run, parameters: Sequence[ParameterRow]) -> Markup:

@@ -11,7 +11,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15171a; --panel: #1d2024; --ink: #e9e6df; --soft: #a9a49a; --rule: #34383d;
-    --main: #86b9ea; --second: #f19a60; --third: #a5cf78; --raw: #41607e; --wrong: #f19a60;
+    --main: #86b9ea; --second: #f19a60; --third: #a5cf78; --raw: #53779a; --wrong: #f19a60;
   }
 }
 @media print {
@@ -25,6 +25,7 @@ STYLE = """
   h2 { break-after: avoid; }
   figure, .example, .figures > div, table.plain tr { break-inside: avoid; }
   .scroll { overflow: visible; }
+  .curves, .examples { grid-template-columns: 1fr 1fr; }
   svg.confusion { min-width: 0 !important; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
@@ -47,8 +48,8 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 p { margin: .4rem 0 .8rem; max-width: 44rem; }
 .soft, .note, figcaption { color: var(--soft); }
 .note { font-style: italic; }
-.eyebrow, .figures dt, th, .tick, .title, .confusion text, figcaption, footer, .legend, .status,
-table.plain td, table.classes td {
+.eyebrow, .figures dt, th, .tick, .curves h3, .confusion text, figcaption, footer, .legend, .status,
+table.plain td, table.classes td, .triple span {
   font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial,
     "Liberation Sans", sans-serif;
 }
@@ -67,6 +68,7 @@ code { font-size: .88em; }
 .figures dd, .number, .example .score { font-variant-numeric: tabular-nums lining-nums; }
 .figures small { display: block; font-size: .82rem; line-height: 1.4; color: var(--soft); }
 .figures div:first-child dd { font-weight: 600; color: var(--main); }
+.figures div:first-child small { font-weight: 400; }
 
 .curves {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
@@ -75,11 +77,15 @@ code { font-size: .88em; }
 figure { margin: 0; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { fill: var(--ink); font-size: 11.5px; }
-svg .title { font-size: 13px; font-weight: 600; }
 svg .soft { fill: var(--soft); }
 svg .end { text-anchor: end; }
 svg .middle { text-anchor: middle; }
 svg .strong { font-weight: 600; }
+.curves h3 { font-size: .88rem; margin: 0 0 .3rem; }
+.curves .legend { margin: 0 0 .3rem; }
+.curves figure { display: flex; flex-direction: column; }
+svg.chart { margin-top: auto; }
+svg.sample { display: inline-block; width: 1.75rem; height: .75rem; margin-right: .45rem; }
 .grid { stroke: var(--rule); stroke-width: 1; }
 .axis { stroke: var(--soft); stroke-width: 1; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke: var(--main); }
@@ -120,6 +126,9 @@ tr.mean > * { font-weight: 600; border-bottom-color: var(--soft); }
 .legend li { list-style: none; }
 ul.legend { padding: 0; }
 
+.side { display: flex; flex-wrap: wrap; gap: 0 2.5rem; align-items: flex-start; }
+.side figure { flex: 0 1 37rem; max-width: 100%; min-width: 0; }
+.side > div { max-width: 100%; }
 .confusion rect.right { fill: var(--main); }
 .confusion rect.wrong { fill: var(--wrong); }
 .confusion rect.frame { fill: var(--panel); }
@@ -134,7 +143,7 @@ ul.legend { padding: 0; }
 .example .triple { display: grid; grid-template-columns: repeat(3, 1fr); gap: .3rem; }
 .example .triple span { display: block; text-align: center; }
 .example img {
-  display: block; width: 100%; height: 17rem; object-fit: contain; background: var(--panel);
+  display: block; width: 100%; height: 17rem; object-fit: contain;
 }
 .example figcaption, .triple span { font-size: .8rem; line-height: 1.4; }
 .example figcaption { margin-top: .3rem; }
@@ -143,6 +152,7 @@ ul.legend { padding: 0; }
   .example img { height: 11rem; }
   h2 { margin-top: 2.4rem; }
   .curves, .examples { gap: 1.4rem; }
+  svg.chart text { font-size: 14.5px; }
 }
 
 details { margin: .8rem 0; }

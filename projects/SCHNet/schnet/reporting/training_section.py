@@ -26,7 +26,7 @@ def training_section(run: Run) -> Markup:
             tag("p", "There are no curves: the run has no metrics.json yet.", class_="note"),
         )
     charts = [chart for chart in _charts(run) if any(line.points for line in chart.lines)]
-    figures = [tag("figure", draw_chart(chart)) for chart in charts]
+    figures = [draw_chart(chart) for chart in charts]
     return tag(
         "section",
         tag("h2", "Training"),
