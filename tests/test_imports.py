@@ -51,6 +51,10 @@ ALLOWED = {
     "schnet.data": {"schnet.errors", "schnet.data"},
     "schnet.modeling": {*BASICS, "schnet.modeling"},
     "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
+    "schnet.reporting": {
+        *("schnet.errors", "schnet.data", "schnet.evaluation", "schnet.visualization"),
+        "schnet.reporting",
+    },
     "schnet.setup": {
         *BASICS,
         *("schnet.config", "schnet.logs", "schnet.wandb_package"),

@@ -27,6 +27,7 @@ from schnet.engine.early_stopping import EarlyStoppingHook
 from schnet.engine.ema import ModelEma
 from schnet.engine.hooks import CheckpointHook, EvaluationHook, Results
 from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
+from schnet.engine.report_hook import build_report_hook
 from schnet.engine.samples import SampleImagesHook, build_sample_images
 from schnet.engine.scaling import scale_to_processes
 from schnet.engine.step import build_step_trainer
@@ -160,6 +161,7 @@ class ParsingTrainer(DefaultTrainer):
                     self.checkpointer, solver.CHECKPOINT_PERIOD, solver.KEEP_CHECKPOINTS
                 ),
                 WriterHook(evaluation, self.build_writers(), WRITE_PERIOD),
+                build_report_hook(self.cfg, self.checkpointer.model),
             ]
         return chosen
 
