@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from detectron2.utils import comm
 from torch import nn
 
-from schnet import checkpoint as checkpoints
 from schnet.checkpoint import (
+    DamagedFileError,
     ParsingCheckpointer,
     checkpoint_name,
-    find_checkpoints,
     latest_checkpoint,
     load_model_weights,
-    periodic_checkpoints,
 )
 from schnet.errors import InputError
 
@@ -123,27 +123,6 @@ def test_checkpoint_without_what_every_run_needs_is_refused(tmp_path: Path, lost
         ParsingCheckpointer(_Model(), str(tmp_path)).load(str(path))
 
 
-def test_failed_write_keeps_the_earlier_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpointer = ParsingCheckpointer(_Model(), str(tmp_path))
-    checkpointer.save("model_final", iteration=1)
-    before = (tmp_path / "model_final.pth").read_bytes()
-
-    def fill_disk(content: Any, file: Any) -> None:
-        file.write(b"half a file")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(checkpoints.torch, "save", fill_disk)
-    with pytest.raises(InputError, match=r"model_final.pth cannot be written.*No space left"):
-        checkpointer.save("model_final", iteration=2)
-    assert (tmp_path / "model_final.pth").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "last_checkpoint",
-        "model_final.pth",
-    ]
-
-
 def test_other_class_count_is_told_in_classes(tmp_path: Path) -> None:
     torch.save(_Model(18).state_dict(), tmp_path / "w.pth")
     with pytest.raises(InputError, match="trained for 18 classes and .*NUM_CLASSES is 20"):
@@ -178,21 +157,137 @@ def test_foreign_file_is_no_checkpoint(tmp_path: Path) -> None:
         ParsingCheckpointer(_Model(), str(tmp_path)).load(str(tmp_path / "w.pth"))
 
 
-def test_checkpoints_of_a_folder(tmp_path: Path) -> None:
-    assert find_checkpoints(tmp_path / "nowhere") == []
-    assert latest_checkpoint(tmp_path / "nowhere") is None
-    for name in ("model_0000099", "model_init", "model_10000000", "model_best", "other"):
-        (tmp_path / f"{name}.pth").touch()
-    assert [path.stem for path in periodic_checkpoints(tmp_path)] == [
-        *("model_init", "model_0000099", "model_10000000"),
-    ]
-    assert latest_checkpoint(tmp_path) == tmp_path / "model_10000000.pth"
-    (tmp_path / "last_checkpoint").write_text("model_0000099.pth\n")
-    assert latest_checkpoint(tmp_path) == tmp_path / "model_0000099.pth"
-    (tmp_path / "last_checkpoint").write_text("gone.pth")
-    assert latest_checkpoint(tmp_path) == tmp_path / "model_10000000.pth"
+def _run_of(folder: Path, *iterations: int) -> ParsingCheckpointer:
+    """A run's folder with a checkpoint after each iteration; each is told by a weight."""
+    model = _Model()
+    checkpointer = ParsingCheckpointer(model, str(folder))
+    for iteration in iterations:
+        model.body.bias.data.fill_(iteration)
+        checkpointer.save(checkpoint_name(iteration), iteration=iteration)
+    return checkpointer
 
 
-def test_names_sort_by_iteration() -> None:
-    assert checkpoint_name(-1) == "model_init"
-    assert checkpoint_name(99) == "model_0000099"
+def _resume(folder: Path) -> tuple[int, float]:
+    """The iteration that a new process resumes from, and the weight that tells it."""
+    model = _Model()
+    content = ParsingCheckpointer(model, str(folder)).resume(folder)
+    return content["iteration"], float(model.body.bias.data[0])
+
+
+def test_resuming_takes_the_newest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _run_of(tmp_path, -1, 3, 7)
+    assert _resume(tmp_path) == (7, 7.0)
+    assert not caplog.records
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _flip_a_bit_of_a_weight(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    weight = torch.load(path, weights_only=True)["model"]["body.weight"].numpy().tobytes()
+    content[content.index(weight) + 2] ^= 1
+    path.write_bytes(bytes(content))
+    # PyTorch itself would not mind.
+    torch.load(path, weights_only=True)
+
+
+DAMAGES = [_truncate, _empty, _zero, _flip_a_bit_of_a_weight]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_falls_back_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    _run_of(tmp_path, -1, 3, 7)
+    newest = tmp_path / "model_0000007.pth"
+    damage(newest)
+    before = newest.read_bytes()
+    with caplog.at_level(logging.WARNING):
+        assert _resume(tmp_path) == (3, 3.0)
+    (record,) = caplog.records
+    told = record.getMessage()
+    assert f"{newest} is passed over" in told
+    assert f"continues from {tmp_path / 'model_0000003.pth'}" in told
+    assert "is damaged (" in told
+    assert newest.read_bytes() == before  # left for whoever wants to look at it
+    with pytest.raises(DamagedFileError, match="--resume names .*model_0000007.pth.*damaged"):
+        ParsingCheckpointer(_Model(), str(tmp_path)).load(str(newest))
+    # The run goes on and writes it again.
+    _run_of(tmp_path, 7)
+    assert _resume(tmp_path) == (7, 7.0)
+
+
+def test_all_damaged_is_refused(tmp_path: Path) -> None:
+    _run_of(tmp_path, -1, 3)
+    for path in tmp_path.glob("*.pth"):
+        _truncate(path)
+    with pytest.raises(InputError) as caught:
+        _resume(tmp_path)
+    told = str(caught.value)
+    assert told.startswith(f"OUTPUT_DIR {tmp_path} holds no checkpoint that is not damaged (")
+    assert "model_0000003.pth, model_init.pth" in told
+    with pytest.raises(InputError, match="holds no checkpoint to resume from: start without"):
+        _resume(tmp_path / "nowhere")
+
+
+def test_only_damage_falls_back(tmp_path: Path) -> None:
+    """What is whole and of another model, or foreign, is refused: older ones would be as well."""
+    _run_of(tmp_path, -1, 3)
+    newest = tmp_path / "model_0000003.pth"
+    other = ParsingCheckpointer(_Model(width=5), str(tmp_path))
+    other.save("model_0000003", iteration=3)
+    with pytest.raises(InputError, match=f"--resume takes {newest}, which does not fit"):
+        _resume(tmp_path)
+    torch.save({"format": "schnet-checkpoint/3"}, newest)
+    with pytest.raises(InputError, match="newer version"):
+        _resume(tmp_path)
+    torch.save({"model": Path("x")}, newest)
+    with pytest.raises(InputError, match="Python objects other than tensors"):
+        _resume(tmp_path)
+
+
+def test_every_process_resumes_from_what_the_main_one_chose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system may show a process what it does not show another yet."""
+    _run_of(tmp_path, -1, 3, 7)
+    chosen = (str(tmp_path / "model_0000003.pth"), "")
+    given = []
+
+    def all_gather(own: tuple[str, str]) -> list[tuple[str, str]]:
+        given.append(own)
+        return [chosen, own]
+
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    monkeypatch.setattr(comm, "all_gather", all_gather)
+    assert _resume(tmp_path) == (3, 3.0)
+    assert given == [("", "")]  # it has not looked for itself
+    chosen = ("", "all are damaged: restore one")
+    with pytest.raises(InputError, match="^all are damaged: restore one$"):
+        _resume(tmp_path)
+
+
+def test_the_main_process_shares_its_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raised before it is shared, it would leave the others waiting."""
+    given = []
+
+    def all_gather(own: tuple[str, str]) -> list[tuple[str, str]]:
+        given.append(own)
+        return [own]
+
+    monkeypatch.setattr(comm, "all_gather", all_gather)
+    with pytest.raises(InputError, match="no checkpoint to resume from"):
+        _resume(tmp_path)
+    assert given[0][0] == "" and "no checkpoint to resume from" in given[0][1]
