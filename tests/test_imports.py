@@ -26,7 +26,11 @@ ALLOWED = {
     "schnet.data": {"schnet.errors", "schnet.data"},
     "schnet.modeling": {*BASICS, "schnet.modeling"},
     "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
-    "schnet.setup": {*BASICS, "schnet.config", "schnet.logs", "schnet.data", "schnet.modeling"},
+    "schnet.restarts": {"schnet.errors"},
+    "schnet.setup": {
+        *BASICS,
+        *("schnet.config", "schnet.logs", "schnet.restarts", "schnet.data", "schnet.modeling"),
+    },
 }
 """What a module or package may import of schnet, by longest prefix; others are not restricted."""
 

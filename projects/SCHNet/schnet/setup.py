@@ -31,6 +31,7 @@ from schnet.data.custom import CustomPaths, require_mirror_pairs
 from schnet.data.files import atomic_path
 from schnet.errors import InputError
 from schnet.logs import start_logging
+from schnet.restarts import find_restart, note_launch
 from schnet.weight_files import locate_weights
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ def setup_training(
     Args:
         config_files: YAML files, later ones on top.
         opts: alternating keys and values.
-        resume: what to do about checkpoints in OUTPUT_DIR.
+        resume: what to do about checkpoints in OUTPUT_DIR; NEVER is AUTO where torchrun or SLURM
+            start this run again.
 
     Returns:
         The config of the run, frozen, with a seed; and whether to continue.
@@ -98,7 +100,10 @@ def setup_training(
         InputError: the config, a data set, MODEL.WEIGHTS or the output folder cannot be used.
     """
     cfg = load_model_config(config_files, opts)
-    continues = _decide_resume(cfg.OUTPUT_DIR, resume)
+    restart = find_restart(cfg.OUTPUT_DIR) if resume is Resume.NEVER else ""
+    # The main process's word counts: what a restart is known by may be its alone.
+    restart = comm.all_gather(restart)[0]
+    continues = _decide_resume(cfg.OUTPUT_DIR, Resume.AUTO if restart else resume)
     # Their files are missing now rather than after the model is built.
     load_registered(cfg.DATASETS.TRAIN)
     for name in cfg.DATASETS.TEST:
@@ -109,6 +114,8 @@ def setup_training(
     cfg = _resolve_seed(cfg, continues)
     start_logging(Path(cfg.OUTPUT_DIR) / "log.txt", comm.get_rank())
     _log_run(cfg)
+    if restart:
+        logger.info("this run was started again (%s): --resume auto is implied", restart)
     seed_all_rng(cfg.SEED)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     torch.backends.cudnn.deterministic = not cfg.CUDNN_BENCHMARK
@@ -168,6 +175,7 @@ def write_run_config(cfg: CfgNode, start_iter: int) -> None:
     """
     if not comm.is_main_process():
         return
+    note_launch(cfg.OUTPUT_DIR)
     target = Path(cfg.OUTPUT_DIR) / CONFIG_FILE
     changed = []
     if target.exists():

@@ -21,14 +21,17 @@ from torch import nn
 
 import schnet.modeling  # noqa: F401  registers the architectures
 from schnet.checkpoint import ParsingCheckpointer, latest_checkpoint, load_model_weights
+from schnet.data.broken import BrokenImages
 from schnet.data.loader import CheckedLoader, build_test_loader, build_train_loader
 from schnet.engine.best import BestCheckpointHook
-from schnet.engine.hooks import CheckpointHook, EvaluationHook, Results
+from schnet.engine.hooks import CheckpointHook, EvaluationHook, MetricsHook, Results
 from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
+from schnet.engine.preemption import PreemptionSignals
+from schnet.engine.run_state import RunState
 from schnet.engine.step import StepTrainer
 from schnet.engine.summary import parameter_table
 from schnet.engine.writers import WRITE_PERIOD, build_writers
-from schnet.errors import InputError, storage_error
+from schnet.errors import InputError, Preempted, storage_error
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
 from schnet.evaluation.test_time import build_test_model
 
@@ -39,7 +42,8 @@ class ParsingTrainer(DefaultTrainer):
     """Detectron2's trainer with SCHNet's parts.
 
     Call `resume_or_load`, then `train`. A run that is resumed goes on as if it had not stopped:
-    weights, optimizer, schedule, order and augmentation of the images, best value.
+    weights, optimizer, schedule, order and augmentation of the images, random numbers of each
+    process, best value, smoothed metrics, and an evaluation that was under way.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -72,7 +76,17 @@ class ParsingTrainer(DefaultTrainer):
             scheduler=self.scheduler,
             trainer=weakref.proxy(self),
         )
-        self._evaluation = EvaluationHook(cfg.TEST.EVAL_PERIOD, self._evaluate)
+        self._signals = PreemptionSignals()
+        self._state = RunState(cfg.DATALOADER.MAX_BAD_IMAGES)
+        self._saver = CheckpointHook(
+            self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.KEEP_CHECKPOINTS
+        )
+        self._evaluation = EvaluationHook(
+            cfg.TEST.EVAL_PERIOD,
+            self._evaluate,
+            self._saver.save_before_evaluation,
+            self._signals.interruptible,
+        )
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -91,7 +105,9 @@ class ParsingTrainer(DefaultTrainer):
                 f"OUTPUT_DIR {self.cfg.OUTPUT_DIR} holds no checkpoint to resume from: start "
                 "without --resume"
             )
-        self.start_iter = self.checkpointer.load(str(path))["iteration"] + 1
+        saved = self.checkpointer.load(str(path))
+        self.start_iter = saved["iteration"] + 1
+        self._state.rng = saved.get("rng", [])
 
     def train(self) -> Results:
         """Run all iterations that are left.
@@ -102,38 +118,71 @@ class ParsingTrainer(DefaultTrainer):
         Raises:
             InputError: bad input was met; raised as it is, without a traceback in the log.
             OSError: the disk is full or a folder may not be used; likewise.
+            Preempted: SIGTERM or SIGUSR1 came; the run is saved, on all processes.
         """
         logger.info("training iterations %d to %d", self.start_iter, self.max_iter)
-        self._trainer.use_loader(
-            self.build_train_loader(self.cfg, self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH)
-        )
+        state = self._state
+        self._trainer.use_loader(self.build_train_loader(self.cfg, state.draws, state.broken))
         self.iter = self.start_iter
-        with EventStorage(self.start_iter) as self.storage:
+        with EventStorage(self.start_iter) as self.storage, self._signals:
+            unwritten = self.start_iter - 1 if self._evaluation.pending else None
+            state.restore(self.storage, self.cfg.SEED, self.start_iter, unwritten)
             self.before_train()
             try:
                 self._run_steps()
             except InputError:
                 raise
+            except Preempted:
+                self._tell_preempted()
+                raise
             except Exception as error:
-                if storage_error(error) is None:
-                    logger.exception("training stopped at iteration %d", self.iter)
+                if storage_error(error) is not None:
+                    raise
+                if self._signals.received is not None:
+                    # The other processes are being ended too, and their group breaks.
+                    self._tell_preempted(error)
+                    raise Preempted from error
+                logger.exception("training stopped at iteration %d", self.iter)
                 raise
             finally:
+                self._trainer.use_loader(())  # the workers end here
                 self.after_train()
         return self._evaluation.results
 
     def _run_steps(self) -> None:
+        if self._evaluation.pending:
+            self._complete_iteration()
         for iteration in range(self.start_iter, self.max_iter):
             self.iter = iteration
             self.before_step()
             self.run_step()
+            stop = self._state.finish_step(
+                self.cfg.SOLVER.IMS_PER_BATCH, self._signals.received is not None
+            )
             self.after_step()
+            if stop and iteration + 1 < self.max_iter:
+                self._saver.save(iteration)
+                raise Preempted
         # Hooks tell a finished run by this.
         self.iter = max(self.max_iter, self.start_iter)
 
+    def _complete_iteration(self) -> None:
+        """Do what was left of the iteration before: its evaluation, and what comes after that."""
+        self.iter = self.storage.iter = self.start_iter - 1
+        for hook in self._hooks[self._hooks.index(self._evaluation) :]:
+            hook.after_step()
+
+    def _tell_preempted(self, error: Exception | None = None) -> None:
+        logger.warning(
+            "%s came in iteration %d%s; %s is saved: continue with --resume",
+            self._signals.received or "a signal to another process",
+            self.iter,
+            "" if error is None else f", which could not be finished ({error})",
+            latest_checkpoint(self.cfg.OUTPUT_DIR),
+        )
+
     def build_hooks(self) -> list[HookBase]:
-        """Timer, schedule, evaluation, best and periodic checkpoints, writers; in this order."""
-        solver = self.cfg.SOLVER
+        """Timer, schedule, evaluation, best checkpoint, writers, checkpoints; in this order."""
         chosen: list[HookBase] = [hooks.IterationTimer(), hooks.LRScheduler(), self._evaluation]
         if comm.is_main_process():
             chosen += [
@@ -143,28 +192,35 @@ class ParsingTrainer(DefaultTrainer):
                     self.cfg.TEST.BEST_METRIC,
                     self._evaluated_weights,
                 ),
-                CheckpointHook(
-                    self.checkpointer, solver.CHECKPOINT_PERIOD, solver.KEEP_CHECKPOINTS
-                ),
-                hooks.PeriodicWriter(self.build_writers(), period=WRITE_PERIOD),
+                MetricsHook(self.build_writers(), WRITE_PERIOD, self._evaluation),
             ]
-        return chosen
+        return [*chosen, self._saver]
 
     def build_writers(self) -> list[EventWriter]:
         """Terminal and log, and the files; see `schnet.engine.writers`."""
         return build_writers(self.cfg, self.max_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of the hooks, by the name of their class."""
+        """What the run has come to, in plain types.
+
+        Returns:
+            `hooks` (states by the name of their class), `step`, and the entries of `RunState`.
+        """
         states = {type(hook).__qualname__: hook.state_dict() for hook in self._own_hooks()}
-        return {"hooks": {name: state for name, state in states.items() if state}}
+        return {
+            "hooks": {name: state for name, state in states.items() if state},
+            "step": self._trainer.state_dict(),
+            **self._state.state_dict(self.storage),
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the hooks' states; hooks that are not on this process have none."""
+        """Restore the states; hooks that are not on this process have none."""
         for hook in self._own_hooks():
             state = state_dict["hooks"].get(type(hook).__qualname__)
             if state:
                 hook.load_state_dict(state)
+        self._trainer.load_state_dict(state_dict["step"])
+        self._state.load_state_dict(state_dict)
 
     def _own_hooks(self) -> list[HookBase]:
         # The schedule's state is saved beside the optimizer's, not by its hook as well.
@@ -226,9 +282,11 @@ class ParsingTrainer(DefaultTrainer):
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
+    def build_train_loader(
+        cls, cfg: CfgNode, start_draw: int = 0, broken: BrokenImages | None = None
+    ) -> CheckedLoader:
         """Build the endless loader, from the draw that a resumed run has come to."""
-        return build_train_loader(cfg, start_draw)
+        return build_train_loader(cfg, start_draw, broken)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> CheckedLoader:
