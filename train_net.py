@@ -10,16 +10,21 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from schnet.config import load_config
-from schnet.engine.arguments import parse_arguments
-from schnet.engine.evaluate import evaluate_weights
-from schnet.engine.launch import launch, plan_processes
-from schnet.engine.trainer import ParsingTrainer
-from schnet.errors import exit_on_input_error
-from schnet.setup import setup_evaluation, setup_training, write_run_config
+with warnings.catch_warnings():
+    # fvcore and Detectron2 0.6 call it on import; neither is ours to change.
+    warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
+    from schnet.config import load_config
+    from schnet.engine.arguments import parse_arguments
+    from schnet.engine.evaluate import evaluate_weights
+    from schnet.engine.launch import launch, plan_processes
+    from schnet.engine.trainer import ParsingTrainer
+    from schnet.errors import exit_on_input_error
+    from schnet.run_config import write_run_config
+    from schnet.setup import setup_evaluation, setup_training
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -47,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any] | None:
         The results where the run had a single process.
 
     Raises:
-        SystemExit: with code 2 and one sentence on standard error for bad input.
+        SystemExit: with code 2 and one sentence on standard error for bad input; with 75 where
+            SIGTERM or SIGUSR1 ended the training, which is saved. `--help` tells all codes.
     """
     with exit_on_input_error():
         args = parse_arguments(argv)

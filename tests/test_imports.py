@@ -53,11 +53,14 @@ ALLOWED = {
     "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
     "schnet.reporting": {
         *("schnet.errors", "schnet.data", "schnet.evaluation", "schnet.visualization"),
-        "schnet.reporting",
+        *("schnet.reporting", "schnet.run_config"),
     },
+    "schnet.restarts": {"schnet.errors"},
+    "schnet.run_config": {"schnet.errors", "schnet.data"},
     "schnet.setup": {
         *BASICS,
-        *("schnet.config", "schnet.logs", "schnet.wandb_package"),
+        *("schnet.config", "schnet.logs", "schnet.restarts", "schnet.run_config"),
+        "schnet.wandb_package",
         *("schnet.data", "schnet.modeling", "schnet.evaluation"),
     },
 }

@@ -13,12 +13,12 @@ from detectron2.utils import comm
 from parsing_fakes import write_split
 
 from schnet.data.catalog import register_datasets
+from schnet.data.draws import DrawSampler
 from schnet.data.index import DatasetIndex, IndexRecord, write_index
 from schnet.data.labels import LIP_CLASSES
 from schnet.data.loader import (
     Batch,
     DatasetDict,
-    DrawSampler,
     _init_worker,
     build_test_loader,
     build_train_loader,

@@ -20,7 +20,7 @@ from schnet.config import load_config
 from schnet.data.catalog import load_registered, register_datasets
 from schnet.engine.report_hook import ReportHook, best_weights, draw_report, parameter_rows
 from schnet.engine.trainer import ParsingTrainer
-from schnet.setup import write_run_config
+from schnet.run_config import write_run_config
 
 
 @pytest.fixture(autouse=True)

@@ -18,12 +18,12 @@ from schnet.config import load_config
 from schnet.data.index import DatasetIndex, IndexRecord, write_index
 from schnet.errors import InputError
 from schnet.logs import stop_logging
+from schnet.run_config import write_run_config
 from schnet.setup import (
     Resume,
     load_model_config,
     setup_evaluation,
     setup_training,
-    write_run_config,
 )
 
 

@@ -20,7 +20,7 @@ from detectron2.modeling import build_model
 from schnet.engine.report_hook import best_weights, draw_report
 from schnet.errors import InputError, exit_on_input_error
 from schnet.reporting.report import REPORT_FILE, refuse_foreign_report, write_report
-from schnet.reporting.run_files import CONFIG_FILE
+from schnet.run_config import CONFIG_FILE
 from schnet.setup import load_model_config
 
 logger = logging.getLogger("report")

@@ -7,11 +7,17 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 """What a shell says of a command that Ctrl-C ended."""
+EXIT_PREEMPTED = 75
+"""EX_TEMPFAIL of sysexits.h: a signal ended the run, which is saved: `--resume` continues it."""
+
+# torchrun looks at its processes ten times a second.
+_TURN_SECONDS = 1.5
 
 _STORAGE_REMEDIES = {
     errno.ENOSPC: "free space",
@@ -19,6 +25,17 @@ _STORAGE_REMEDIES = {
     errno.EROFS: "make it writable",
     errno.EACCES: "allow access to it",
 }
+
+
+class Preempted(SystemExit):
+    """SIGTERM or SIGUSR1 ended a run whose state is saved.
+
+    As a `SystemExit` it passes what handles errors, and needs no traceback.
+    """
+
+    def __init__(self) -> None:
+        """Carry the exit code, `EXIT_PREEMPTED`."""
+        super().__init__(EXIT_PREEMPTED)
 
 
 class InputError(Exception):
@@ -68,6 +85,7 @@ def exit_on_input_error() -> Iterator[None]:
         told = error if isinstance(error, InputError) else storage_error(error)
         if told is None:
             raise
+        _wait_for_turn()
         with contextlib.suppress(OSError):  # it may be what is full
             sys.stdout.flush()
         sys.stderr.write(f"error: {told}\n")
@@ -75,3 +93,13 @@ def exit_on_input_error() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _wait_for_turn() -> None:
+    """Let the first of torchrun's processes on this machine speak for all that have its error.
+
+    torchrun ends the others as soon as one has ended; where only this one fails, it speaks late.
+    """
+    local_rank = os.environ.get("LOCAL_RANK", "")
+    if "TORCHELASTIC_RUN_ID" in os.environ and local_rank.isdecimal():
+        time.sleep(_TURN_SECONDS * int(local_rank))

@@ -30,7 +30,8 @@ from schnet.export_file import (
     write_export,
 )
 from schnet.model_state import StoredWeights, fit_weights, stored_state
-from schnet.setup import CONFIG_FILE, load_model_config
+from schnet.run_config import CONFIG_FILE
+from schnet.setup import load_model_config
 
 DTYPES = ("float32", "float16", "bfloat16")
 CHECKPOINT_FILE = "model_exported.pth"

@@ -9,7 +9,6 @@ from enum import Enum
 from pathlib import Path
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
@@ -28,16 +27,16 @@ from schnet.data.catalog import (
     require_registered,
 )
 from schnet.data.custom import CustomPaths, require_mirror_pairs
-from schnet.data.files import atomic_path
 from schnet.errors import InputError
 from schnet.evaluation.watched_metric import build_watched_metric
 from schnet.logs import start_logging
+from schnet.restarts import find_restart
+from schnet.run_config import CONFIG_FILE, read_run_config
 from schnet.wandb_package import import_wandb
 from schnet.weight_files import check_weights, locate_weights
 
 logger = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.yaml"
 EVALUATION_FOLDER = "evaluation"
 
 PathLike = str | os.PathLike[str]
@@ -95,7 +94,8 @@ def setup_training(
     Args:
         config_files: YAML files, later ones on top.
         opts: alternating keys and values.
-        resume: what to do about checkpoints in OUTPUT_DIR.
+        resume: what to do about checkpoints in OUTPUT_DIR; NEVER is AUTO where torchrun or SLURM
+            start this run again.
 
     Returns:
         The config of the run, frozen, with a seed; and whether to continue.
@@ -108,7 +108,10 @@ def setup_training(
     build_watched_metric(cfg)
     if cfg.WANDB.ENABLED:
         import_wandb()
-    continues = _decide_resume(cfg.OUTPUT_DIR, resume)
+    restart = find_restart(cfg.OUTPUT_DIR) if resume is Resume.NEVER else ""
+    # The main process's word counts: what a restart is known by may be its alone.
+    restart = comm.all_gather(restart)[0]
+    continues = _decide_resume(cfg.OUTPUT_DIR, Resume.AUTO if restart else resume)
     # Their files are missing now rather than after the model is built.
     load_registered(cfg.DATASETS.TRAIN)
     for name in cfg.DATASETS.TEST:
@@ -119,6 +122,8 @@ def setup_training(
     cfg = _resolve_seed(cfg, continues)
     start_logging(Path(cfg.OUTPUT_DIR) / "log.txt", comm.get_rank())
     _log_run(cfg)
+    if restart:
+        logger.info("this run was started again (%s): --resume auto is implied", restart)
     seed_all_rng(cfg.SEED)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     torch.backends.cudnn.deterministic = not cfg.CUDNN_BENCHMARK
@@ -163,40 +168,6 @@ def setup_evaluation(
     seed_all_rng(max(cfg.SEED, 0))
     comm.synchronize()
     return cfg
-
-
-def write_run_config(cfg: CfgNode, start_iter: int) -> None:
-    """Write the config of a training run into its folder; on the main process.
-
-    A run that continues with another config than it started with keeps the old `config.yaml` and
-    gets `config_resumed_<iteration>.yaml` beside it; the differing keys are logged. A run from the
-    first iteration moves another `config.yaml` that it finds to `config_earlier_<n>.yaml`.
-
-    Args:
-        cfg: the run's config.
-        start_iter: the first iteration of this process; 0 for a new run.
-    """
-    if not comm.is_main_process():
-        return
-    target = Path(cfg.OUTPUT_DIR) / CONFIG_FILE
-    changed = []
-    if target.exists():
-        changed = _changed_keys(_read_yaml(target), yaml.safe_load(cfg.dump()))
-        if not changed:
-            return
-    if changed and start_iter == 0:
-        number = 1 + len(list(target.parent.glob("config_earlier_*.yaml")))
-        target.rename(target.with_name(f"config_earlier_{number}.yaml"))
-    elif changed:
-        target = target.with_name(f"config_resumed_{start_iter:07d}.yaml")
-        logger.warning(
-            "continuing with another config than the run began with (%s): see %s; the learning "
-            "rate and the optimizer's settings stay those of the checkpoint",
-            ", ".join(changed),
-            target,
-        )
-    with atomic_path(target) as temporary:
-        temporary.write_text(cfg.dump(), encoding="utf-8")
 
 
 def _resolve_device(cfg: CfgNode) -> None:
@@ -307,7 +278,7 @@ def _resolve_seed(cfg: CfgNode, continues: bool) -> CfgNode:
     cfg.defrost()
     earlier = Path(cfg.OUTPUT_DIR) / CONFIG_FILE
     if continues and earlier.exists():
-        cfg.SEED = _read_yaml(earlier)["SEED"]
+        cfg.SEED = read_run_config(earlier)["SEED"]
     else:
         seed_all_rng(None)
         cfg.SEED = int(comm.shared_random_seed())
@@ -322,23 +293,3 @@ def _log_run(cfg: CfgNode) -> None:
     if not torch.cuda.is_available():
         logger.info("there is no GPU: running on the CPU, %d threads", torch.get_num_threads())
     logger.info("output: %s; processes: %d", cfg.OUTPUT_DIR, comm.get_world_size())
-
-
-def _read_yaml(path: Path) -> dict[str, object]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(
-            f"the run's config {path} cannot be read ({' '.join(str(error).split())}): restore or "
-            "remove it"
-        ) from error
-    return content if isinstance(content, dict) else {}
-
-
-def _changed_keys(old: object, new: object, prefix: str = "") -> list[str]:
-    if not isinstance(old, dict) or not isinstance(new, dict):
-        return [] if old == new else [prefix.rstrip(".")]
-    changed = []
-    for key in sorted({*old, *new}, key=str):
-        changed += _changed_keys(old.get(key), new.get(key), f"{prefix}{key}.")
-    return changed

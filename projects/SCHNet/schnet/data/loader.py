@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,62 +12,33 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from schnet.data.broken import BrokenImages
 from schnet.data.catalog import load_registered
+from schnet.data.draws import Draw, DrawSampler
 from schnet.data.mapper import TestMapper, TrainMapper
 from schnet.data.view_sizes import Size
 from schnet.errors import InputError
 
 DatasetDict = dict[str, Any]
 Batch = list[DatasetDict]
-Draw = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class _BadInput:
-    """What a worker sends in place of an item, since torch would wrap the error's one sentence."""
+class _Broken:
+    """What a worker sends where an image is broken: torch would wrap the error's one sentence.
 
-    message: str
+    Attributes:
+        found: the reason of each broken image, by file name.
+        item: the image that takes its place, or None.
+    """
 
-
-class DrawSampler(Sampler[Draw]):
-    """Endless (draw index, image index) pairs; every image once an epoch, in a new order."""
-
-    def __init__(
-        self, size: int, seed: int, *, rank: int = 0, world_size: int = 1, start_draw: int = 0
-    ) -> None:
-        """Keep what the draws depend on.
-
-        Args:
-            size: number of images, >= 1.
-            seed: of the order; >= 0.
-            rank: this process; it takes the draws `start_draw + rank`, then every
-                `world_size`-th.
-            world_size: number of processes.
-            start_draw: number of draws that all processes together have taken before (iteration
-                times SOLVER.IMS_PER_BATCH).
-        """
-        self.size = size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.start_draw = start_draw
-
-    def __iter__(self) -> Iterator[Draw]:
-        """Yield pairs without end, from the same start each time."""
-        draw = self.start_draw + self.rank
-        epoch, order = -1, np.empty(0, np.int64)
-        while True:
-            if draw // self.size != epoch:
-                epoch = draw // self.size
-                # The third number keeps this stream apart from the augmentation of draw `epoch`.
-                order = np.random.default_rng([self.seed, epoch, 1]).permutation(self.size)
-            yield draw, int(order[draw % self.size])
-            draw += self.world_size
+    found: dict[str, str]
+    item: DatasetDict | None = None
 
 
-class MappedDraws(Dataset[DatasetDict | _BadInput]):
+class MappedDraws(Dataset[DatasetDict | _Broken]):
     """Images mapped with the random numbers of their draw: `self[draw index, image index]`."""
 
     def __init__(
@@ -74,23 +46,51 @@ class MappedDraws(Dataset[DatasetDict | _BadInput]):
         dicts: Sequence[DatasetDict],
         mapper: Callable[[DatasetDict, np.random.Generator], DatasetDict],
         seed: int,
+        max_broken: int = 0,
     ) -> None:
-        """Keep the data set, its mapper, and the seed (>= 0) of all augmentation."""
+        """Keep the data set and its mapper.
+
+        Args:
+            dicts: the data set.
+            mapper: of an image and the random numbers for it.
+            seed: of all augmentation; >= 0.
+            max_broken: broken images that a draw goes on without.
+        """
         self.dicts = dicts
         self.mapper = mapper
         self.seed = seed
+        self.max_broken = max_broken
 
-    def __getitem__(self, draw: Draw) -> DatasetDict | _BadInput:
-        """Map one image; its random numbers come from (seed, draw index) alone."""
+    def __getitem__(self, draw: Draw) -> DatasetDict | _Broken:
+        """Map one image; what comes of it depends on (seed, draw index) and the files alone.
+
+        Where the image is broken, another one of the set takes its place in this draw.
+        """
         draw_index, image_index = draw
-        rng = np.random.default_rng([self.seed, draw_index])
-        try:
-            return self.mapper(self.dicts[image_index], rng)
-        except InputError as error:
-            return _BadInput(str(error))
+        found: dict[str, str] = {}
+        for index in self._candidates(draw_index, image_index):
+            # Each candidate gets the random numbers that the draw's own image would have had.
+            rng = np.random.default_rng([self.seed, draw_index])
+            try:
+                item = self.mapper(self.dicts[index], rng)
+            except InputError as error:
+                found[self.dicts[index]["file_name"]] = str(error)
+                if len(found) > self.max_broken:
+                    break
+            else:
+                return _Broken(found, item) if found else item
+        return _Broken(found)
+
+    def _candidates(self, draw_index: int, image_index: int) -> Iterator[int]:
+        yield image_index
+        # The third number keeps this stream apart from the augmentation's and the orders'.
+        rng = np.random.default_rng([self.seed, draw_index, 2])
+        for index in rng.permutation(len(self.dicts)):
+            if index != image_index:
+                yield int(index)
 
 
-class MappedImages(Dataset[DatasetDict | _BadInput]):
+class MappedImages(Dataset[DatasetDict | _Broken]):
     """Images mapped without randomness, by position."""
 
     def __init__(
@@ -104,20 +104,21 @@ class MappedImages(Dataset[DatasetDict | _BadInput]):
         """Give the number of images."""
         return len(self.dicts)
 
-    def __getitem__(self, index: int) -> DatasetDict | _BadInput:
+    def __getitem__(self, index: int) -> DatasetDict | _Broken:
         """Map one image."""
         try:
             return self.mapper(self.dicts[index])
         except InputError as error:
-            return _BadInput(str(error))
+            return _Broken({self.dicts[index]["file_name"]: str(error)})
 
 
 class CheckedLoader:
     """The batches of a DataLoader; bad input met by a worker is raised here, as it was worded."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        """Keep the loader."""
+    def __init__(self, loader: DataLoader[Any], broken: BrokenImages) -> None:
+        """Keep the loader, and where broken images are counted."""
         self.loader = loader
+        self.broken = broken
 
     def __len__(self) -> int:
         """Give the number of batches of this process; a training loader has none."""
@@ -127,31 +128,40 @@ class CheckedLoader:
         """Yield lists of mapped dicts.
 
         Raises:
-            InputError: a file of the batch is missing, damaged or does not fit its data set.
+            InputError: a file of the batch is missing, damaged or does not fit its data set, and
+                it is one more than the run goes on without.
         """
         batches = iter(self.loader)
         try:
             for batch in batches:
-                for item in batch:
-                    if isinstance(item, _BadInput):
-                        raise InputError(item.message)
-                yield batch
+                yield [self._item(item) for item in batch]
         finally:
             # The last reference: the workers end here. Left to the garbage collector (an error's
             # traceback would hold it), torch waits five seconds for each of them.
             del batches
 
+    def _item(self, item: DatasetDict | _Broken) -> DatasetDict:
+        if not isinstance(item, _Broken):
+            return item
+        self.broken.add(item.found)
+        if item.item is None:
+            raise InputError(f"no image is left to train on: {list(item.found.values())[-1]}")
+        return item.item
 
-def build_train_loader(cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
+
+def build_train_loader(
+    cfg: CfgNode, start_draw: int = 0, broken: BrokenImages | None = None
+) -> CheckedLoader:
     """Build the endless loader of this process's share of the training batches.
 
     The batches of all processes together hold the same items for any number of processes and
     workers, and go on where they were when `start_draw` says how far the run had come.
 
     Args:
-        cfg: DATASETS.TRAIN, SOLVER.IMS_PER_BATCH and ACCUMULATE_STEPS, DATALOADER.NUM_WORKERS,
-            SEED and INPUT count. A negative SEED draws one, the same for all processes.
-        start_draw: images that the run has taken before: iteration times IMS_PER_BATCH.
+        cfg: DATASETS.TRAIN, SOLVER.IMS_PER_BATCH and ACCUMULATE_STEPS, DATALOADER, SEED and INPUT
+            count. A negative SEED draws one, the same for all processes.
+        start_draw: images that the run has taken before.
+        broken: the broken images that the run has met before; None is a run that starts.
 
     Returns:
         Lists of IMS_PER_BATCH / (processes * ACCUMULATE_STEPS) dicts, as `TrainMapper` makes
@@ -174,11 +184,13 @@ def build_train_loader(cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
     sampler = DrawSampler(
         len(dicts), seed, rank=comm.get_rank(), world_size=world_size, start_draw=start_draw
     )
+    max_broken = cfg.DATALOADER.MAX_BAD_IMAGES
     return _build(
-        MappedDraws(dicts, TrainMapper(cfg), seed),
+        MappedDraws(dicts, TrainMapper(cfg), seed, max_broken),
         # torch's annotation knows integers only; any index that the data set takes will do.
         BatchSampler(sampler, batch_size, drop_last=True),  # type: ignore[arg-type]
         cfg.DATALOADER.NUM_WORKERS,
+        BrokenImages(max_broken) if broken is None else broken,
     )
 
 
@@ -222,6 +234,7 @@ def build_test_loader(cfg: CfgNode, name: str) -> CheckedLoader:
         MappedImages(dicts, mapper),
         equal_size_batches(share, sizes, batch_size),
         cfg.DATALOADER.NUM_WORKERS,
+        BrokenImages(0),
     )
 
 
@@ -242,7 +255,7 @@ def build_labelled_loader(
     share = _own_share(len(dicts))
     starts = range(0, len(share), batch_size)
     batches = [list(share[start : start + batch_size]) for start in starts]
-    return _build(MappedImages(dicts, mapper), batches, cfg.DATALOADER.NUM_WORKERS)
+    return _build(MappedImages(dicts, mapper), batches, cfg.DATALOADER.NUM_WORKERS, BrokenImages(0))
 
 
 def _own_share(size: int) -> range:
@@ -284,22 +297,33 @@ def _seen_size(dataset_dict: DatasetDict, mapper: TestMapper) -> Size | None:
 
 
 def _build(
-    dataset: Dataset[Any], batches: BatchSampler | list[list[int]], num_workers: int
+    dataset: Dataset[Any],
+    batches: BatchSampler | list[list[int]],
+    num_workers: int,
+    broken: BrokenImages,
 ) -> CheckedLoader:
     loader = DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_as_list,
-        worker_init_fn=_init_worker,
-        # The workers' seeds, which nothing uses, would come out of torch's own generator.
-        generator=torch.Generator(),
+        worker_init_fn=_start_worker,
+        # torch would draw the workers' seeds, which nothing uses, from the run's random numbers.
+        generator=torch.Generator().manual_seed(0),
     )
-    return CheckedLoader(loader)
+    return CheckedLoader(loader, broken)
 
 
 def _as_list(items: Batch) -> Batch:
     return items
+
+
+def _start_worker(worker: int) -> None:
+    _init_worker(worker)
+    # A scheduler may signal every process of a run. The step that waits for this worker is to be
+    # finished, and the main process ends it then.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _init_worker(worker: int) -> None:

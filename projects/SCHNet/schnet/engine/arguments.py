@@ -18,6 +18,15 @@ Examples:
     evaluate                   train_net.py --config-file lip.yaml --eval-only MODEL.WEIGHTS x.pth
     a layer on top             train_net.py --config-file lip.yaml --config-file no_ftm.yaml
     two processes on the CPU   train_net.py --config-file lip.yaml --num-gpus 2 MODEL.DEVICE cpu
+    machine 0 of 2             train_net.py --config-file lip.yaml --num-gpus 8 --num-machines 2
+                                   --machine-rank 0 --dist-url tcp://10.0.0.1:29500
+    by torchrun                torchrun --nproc-per-node 8 train_net.py --config-file lip.yaml
+
+SIGTERM and SIGUSR1 end a training after the step it is in, saved. Where torchrun or SLURM start a
+run again (TORCHELASTIC_RESTART_COUNT, SLURM_RESTART_COUNT), it continues as by --resume auto.
+
+Exit codes: 0 done; 1 a defect; 2 bad input, named in one sentence; 75 SIGTERM or SIGUSR1 came and
+the run is saved: continue it with --resume; 130 Ctrl-C; 128 + n a process was ended by signal n.
 """
 
 

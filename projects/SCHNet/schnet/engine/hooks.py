@@ -1,13 +1,16 @@
-"""What happens beside the steps of a run: evaluation and the periodic checkpoints.
+"""What happens beside the steps of a run: evaluation, the metrics' files, periodic checkpoints.
 
-The trainer registers them in this order: evaluate, then keep the best, then save. So a saved
-checkpoint holds the results of its own iteration, and resuming repeats no evaluation.
+The trainer registers them in this order: evaluate, keep the best, write the metrics, save. An
+evaluation may take long, so the run is saved before it too, as one whose evaluation is `pending`:
+killed in it, the run resumes with the evaluation. A checkpoint that is complete holds the results
+of its own iteration, whose metrics are in the files already, so that resuming repeats nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from detectron2.engine import HookBase
@@ -21,6 +24,8 @@ from schnet.checkpoint import (
     latest_checkpoint,
     periodic_checkpoints,
 )
+from schnet.engine.agreement import agree_any
+from schnet.engine.rng import gather_rng_states
 
 Results = dict[str, Any]
 """Nested by data set (where there are several), task and metric; numbers in percent."""
@@ -43,49 +48,72 @@ def is_due(iteration: int, period: int, max_iter: int) -> bool:
 class EvaluationHook(HookBase):
     """Evaluates periodically and after the last iteration, on all processes.
 
-    Its state is the latest results, so that a run which is resumed after its end can return them.
+    Its state is the latest results, so that a run which is resumed after its end can return them,
+    and whether the evaluation of the saved iteration is still to come.
 
     Attributes:
-        results: of the latest evaluation; empty on other processes than the main one.
+        results: the latest ones; empty before the first, and on other processes than the main one.
+        pending: the evaluation of the current iteration is due and not done.
         count: evaluations of this process, by which later hooks know that there was one.
     """
 
-    def __init__(self, period: int, evaluate: Callable[[], Results]) -> None:
+    def __init__(
+        self,
+        period: int,
+        evaluate: Callable[[], Results],
+        save: Callable[[int], None] | None = None,
+        interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         """Start without results.
 
         Args:
             period: iterations between evaluations; 0 evaluates after the last only.
             evaluate: runs the evaluation; on other processes than the main one its result is
                 empty.
+            save: saves the run after an iteration, before that is evaluated; on all processes.
+            interruptible: opens a context that a signal may end, as all is saved.
         """
         self._period = period
         self._evaluate = evaluate
+        self._save = save
+        self._interruptible = interruptible
         self.results: Results = {}
+        self.pending = False
         self.count = 0
 
     def after_step(self) -> None:
         """Evaluate where it is due, and put the finite numbers among the run's metrics."""
-        if not is_due(self.trainer.iter, self._period, self.trainer.max_iter):
+        iteration = int(self.trainer.iter)
+        if not (self.pending or is_due(iteration, self._period, self.trainer.max_iter)):
             return
-        self.results = _plain(self._evaluate())
+        self.pending = True
+        if self._save is not None:
+            self._save(iteration)
+        with self._interruptible():
+            self.results = _plain(self._evaluate())
+            comm.synchronize()
+        self.pending = False
         self.count += 1
         flat = flatten_results_dict(self.results)
         # A class that occurs nowhere has no IoU, and NaN is no JSON.
         finite = {name: value for name, value in flat.items() if math.isfinite(value)}
         self.trainer.storage.put_scalars(**finite, smoothing_hint=False)
-        comm.synchronize()
 
     def state_dict(self) -> dict[str, Any]:
-        """The latest results."""
-        return {"results": self.results} if self.results else {}
+        """The latest results, and whether newer ones are to come."""
+        return {"results": self.results, "pending": self.pending}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the latest results."""
-        self.results = state["results"]
+        """Restore them; a pending evaluation is then run at the start of the training."""
+        self.results, self.pending = state["results"], state["pending"]
 
 
 class CheckpointHook(HookBase):
-    """Saves before the first step, periodically and at the end; on the main process."""
+    """Saves before the first step, periodically, around evaluations and at the end.
+
+    It is there on all processes, as a checkpoint holds the random numbers' state of each; the main
+    one writes.
+    """
 
     def __init__(self, checkpointer: ParsingCheckpointer, period: int, keep: int) -> None:
         """Keep the settings.
@@ -99,23 +127,51 @@ class CheckpointHook(HookBase):
         self._checkpointer = checkpointer
         self._period = period
         self._keep = keep
+        self._saved: int | None = None
+        self._evaluated: int | None = None
 
     def before_train(self) -> None:
         """Save the start, so that resuming always finds a checkpoint."""
-        if latest_checkpoint(self._checkpointer.save_dir) is None:
-            self._checkpointer.save(INITIAL_CHECKPOINT, iteration=-1)
+        is_main = comm.is_main_process()
+        is_first = is_main and latest_checkpoint(self._checkpointer.save_dir) is None
+        # The others may look when the main process has just written it.
+        if agree_any(is_first)[0]:
+            self._save(INITIAL_CHECKPOINT, -1)
 
     def after_step(self) -> None:
-        """Save where it is due and remove the periodic checkpoints beyond `keep`."""
+        """Save where it is due, or again after an evaluation."""
         iteration = int(self.trainer.iter)
-        ends_early = self.trainer.stop_reason is not None
-        if not ends_early and not is_due(iteration, self._period, self.trainer.max_iter):
+        is_due_now = is_due(iteration, self._period, self.trainer.max_iter)
+        if is_due_now or iteration == self._evaluated or self.trainer.stop_reason is not None:
+            self.save(iteration)
+
+    def save_before_evaluation(self, iteration: int) -> None:
+        """Save a run whose evaluation is pending; `after_step` saves it again with the results."""
+        self.save(iteration)
+        self._saved, self._evaluated = None, iteration
+
+    def save(self, iteration: int) -> None:
+        """Save the run after an iteration, and remove the periodic checkpoints beyond `keep`.
+
+        Every process must call it; it returns when the file is written. Where the iteration is
+        saved already, nothing happens.
+
+        Raises:
+            InputError: the file cannot be written; on the main process.
+        """
+        if self._saved == iteration:
             return
-        is_last = ends_early or iteration + 1 == self.trainer.max_iter
-        name = FINAL_CHECKPOINT if is_last else checkpoint_name(iteration)
-        self._checkpointer.save(name, iteration=iteration)
-        for path in periodic_checkpoints(self._checkpointer.save_dir)[: -self._keep]:
-            path.unlink()
+        is_last = self.trainer.stop_reason is not None or iteration + 1 == self.trainer.max_iter
+        self._save(FINAL_CHECKPOINT if is_last else checkpoint_name(iteration), iteration)
+        if comm.is_main_process():
+            for path in periodic_checkpoints(self._checkpointer.save_dir)[: -self._keep]:
+                path.unlink()
+        # The others must not leave a run, nor let it be killed, before it is saved.
+        comm.synchronize()
+        self._saved = iteration
+
+    def _save(self, name: str, iteration: int) -> None:
+        self._checkpointer.save(name, iteration=iteration, rng=gather_rng_states())
 
 
 def _plain(results: Mapping[str, Any]) -> Results:

@@ -8,11 +8,8 @@ the parent as it was worded; a full disk and the like come as one, too.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,10 +17,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.utils import comm
 
-from schnet.errors import EXIT_BAD_INPUT, InputError, storage_error
+from schnet.engine.children import leave, run_children
+from schnet.errors import InputError, Preempted
 
 TIMEOUT = timedelta(minutes=30)
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
@@ -99,12 +96,14 @@ def launch(main: Callable[..., Any], layout: ProcessLayout, args: tuple[Any, ...
         args: picklable arguments.
 
     Returns:
-        What `main` returned where this process ran it itself, else None.
+        What `main` returned where this process ran it itself, else None. A process that torchrun
+        started beside others on CPUs ends here, as `leave` tells why.
 
     Raises:
         InputError: a process raised it; the others have been stopped.
-        SystemExit: a process failed otherwise; its code, or 128 + signal. Or this process was
-            interrupted (Ctrl-C); the others have been stopped.
+        SystemExit: a process failed otherwise; its code, or 128 + signal. `EXIT_PREEMPTED`: a
+            signal ended the run, which is saved. Or this process was interrupted (Ctrl-C); the
+            others have been stopped.
     """
     if all(name in os.environ for name in TORCHRUN_VARIABLES):
         return _run_under_torchrun(main, layout.backend, args)
@@ -113,79 +112,31 @@ def launch(main: Callable[..., Any], layout: ProcessLayout, args: tuple[Any, ...
     init_method = layout.init_method
     if init_method == "auto":
         init_method = f"tcp://127.0.0.1:{_free_port()}"
-    messages = mp.get_context("spawn").SimpleQueue()
-    processes = mp.start_processes(
-        _run_child,
-        args=(main, layout, init_method, messages, args),
-        nprocs=layout.local_size,
-        join=False,
-        start_method="spawn",
-    )
-    # It tells of every process that it stops; the reason is told below, once.
-    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
-    try:
-        while not processes.join():
-            pass
-    except (mp.ProcessExitedException, mp.ProcessRaisedException) as error:
-        if not messages.empty():
-            raise InputError(messages.get()) from None
-        sys.stderr.write(f"{error}\n")
-        code = getattr(error, "exit_code", 1)
-        sys.exit(code if code > 0 else 128 - code)
-    except KeyboardInterrupt:
-        # They may wait for one another inside a collective, where no interrupt reaches them.
-        for process in processes.processes:
-            process.kill()
-            process.join()
-        sys.stderr.write("interrupted\n")
-        sys.exit(128 + signal.SIGINT)
+    run_children(_run_rank, range(layout.local_size), (main, layout, init_method, args))
     return None
 
 
-def _run_child(
+def _run_rank(
     local_rank: int,
     main: Callable[..., Any],
     layout: ProcessLayout,
     init_method: str,
-    messages: Any,
     args: tuple[Any, ...],
 ) -> None:
-    """Body of a spawned process; what the user can put right goes to the parent by the queue."""
-    # torch lets the parent's death send SIGINT to this process, which a shell's background jobs
-    # ignore: without a handler it would train on, orphaned.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Body of a process that this launcher started."""
     if layout.backend == "gloo":
         # Processes that each take all cores wait for one another most of the time.
         cores = (os.cpu_count() or 1) // layout.local_size
         torch.set_num_threads(max(1, min(cores, torch.get_num_threads())))
-    try:
-        with _process_group(
-            backend=layout.backend,
-            init_method=init_method,
-            rank=layout.machine_rank * layout.local_size + local_rank,
-            world_size=layout.world_size,
-            local_rank=local_rank,
-            local_size=layout.local_size,
-        ):
-            main(*args)
-    except (InputError, OSError) as error:
-        told = error if isinstance(error, InputError) else storage_error(error)
-        if told is None:
-            raise
-        messages.put(str(told))
-        # Skip what would wait for the other processes: the parent stops them.
-        _leave(EXIT_BAD_INPUT)
-    # The work is done and the group is left: once in many runs the teardown of gloo's threads
-    # with the interpreter's aborts the process (seen with torch 2.14), as if the run had failed.
-    _leave(0)
-
-
-def _leave(code: int) -> None:
-    """End this process at once, what it has printed and logged being written."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    with _process_group(
+        backend=layout.backend,
+        init_method=init_method,
+        rank=layout.machine_rank * layout.local_size + local_rank,
+        world_size=layout.world_size,
+        local_rank=local_rank,
+        local_size=layout.local_size,
+    ):
+        main(*args)
 
 
 def _run_under_torchrun(main: Callable[..., Any], backend: str, args: tuple[Any, ...]) -> Any:
@@ -201,15 +152,21 @@ def _run_under_torchrun(main: Callable[..., Any], backend: str, args: tuple[Any,
             f"torchrun starts {local_size} processes here and there are "
             f"{torch.cuda.device_count()} GPUs: start fewer, or give MODEL.DEVICE cpu"
         )
-    with _process_group(
-        backend=backend,
-        init_method="env://",
-        rank=rank,
-        world_size=world_size,
-        local_rank=local_rank,
-        local_size=local_size,
-    ):
-        return main(*args)
+    try:
+        with _process_group(
+            backend=backend,
+            init_method="env://",
+            rank=rank,
+            world_size=world_size,
+            local_rank=local_rank,
+            local_size=local_size,
+        ):
+            result = main(*args)
+    except Preempted as stop:
+        leave(int(stop.code or 0))
+    if backend == "gloo":
+        leave(0)
+    return result
 
 
 def _number(env: Mapping[str, str], name: str) -> int:

@@ -20,21 +20,24 @@ from detectron2.utils.events import EventStorage, EventWriter
 from torch import nn
 
 import schnet.modeling  # noqa: F401  registers the architectures
-from schnet.checkpoint import ParsingCheckpointer, load_model_weights
+from schnet.checkpoint import ParsingCheckpointer, latest_checkpoint, load_model_weights
+from schnet.data.broken import BrokenImages
 from schnet.data.loader import CheckedLoader, build_test_loader, build_train_loader
 from schnet.engine.best import BestCheckpointHook
 from schnet.engine.early_stopping import EarlyStoppingHook
 from schnet.engine.ema import ModelEma
 from schnet.engine.hooks import CheckpointHook, EvaluationHook, Results
 from schnet.engine.optimizer import build_lr_scheduler, build_optimizer
+from schnet.engine.preemption import PreemptionSignals
 from schnet.engine.report_hook import build_report_hook
+from schnet.engine.run_state import RunState
 from schnet.engine.samples import SampleImagesHook, build_sample_images
 from schnet.engine.scaling import scale_to_processes
 from schnet.engine.step import build_step_trainer
 from schnet.engine.summary import parameter_table
 from schnet.engine.validation import add_validation_losses, require_losses
 from schnet.engine.writers import WRITE_PERIOD, WriterHook, build_writers
-from schnet.errors import InputError, storage_error
+from schnet.errors import InputError, Preempted, storage_error
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
 from schnet.evaluation.test_time import build_test_model
 from schnet.evaluation.watched_metric import build_watched_metric
@@ -46,7 +49,8 @@ class ParsingTrainer(DefaultTrainer):
     """Detectron2's trainer with SCHNet's parts.
 
     Call `resume_or_load`, then `train`. A run that is resumed goes on as if it had not stopped:
-    weights, optimizer, schedule, order and augmentation of the images, best value.
+    weights, optimizer, schedule, order and augmentation of the images, random numbers of each
+    process, best value, smoothed metrics, and an evaluation that was under way.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -77,7 +81,17 @@ class ParsingTrainer(DefaultTrainer):
             trainer=weakref.proxy(self),
             **({} if self._ema is None else {"ema": self._ema}),
         )
-        self._evaluation = EvaluationHook(cfg.TEST.EVAL_PERIOD, self._evaluate)
+        self._signals = PreemptionSignals()
+        self._state = RunState(cfg.DATALOADER.MAX_BAD_IMAGES)
+        self._saver = CheckpointHook(
+            self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.KEEP_CHECKPOINTS
+        )
+        self._evaluation = EvaluationHook(
+            cfg.TEST.EVAL_PERIOD,
+            self._evaluate,
+            self._saver.save_before_evaluation,
+            self._signals.interruptible,
+        )
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -95,7 +109,9 @@ class ParsingTrainer(DefaultTrainer):
                     ignore_classifier=model.WEIGHTS_IGNORE_CLASSIFIER,
                 )
             return
-        self.start_iter = self.checkpointer.resume(self.cfg.OUTPUT_DIR)["iteration"] + 1
+        saved = self.checkpointer.resume(self.cfg.OUTPUT_DIR)
+        self.start_iter = saved["iteration"] + 1
+        self._state.rng = saved.get("rng", [])
 
     def train(self) -> Results:
         """Run all iterations that are left.
@@ -106,32 +122,52 @@ class ParsingTrainer(DefaultTrainer):
         Raises:
             InputError: bad input was met; raised as it is, without a traceback in the log.
             OSError: the disk is full or a folder may not be used; likewise.
+            Preempted: SIGTERM or SIGUSR1 came; the run is saved, on all processes.
         """
         logger.info("training iterations %d to %d", self.start_iter, self.max_iter)
-        self._trainer.use_loader(
-            self.build_train_loader(self.cfg, self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH)
-        )
+        state = self._state
+        self._trainer.use_loader(self.build_train_loader(self.cfg, state.draws, state.broken))
         self.iter = self.start_iter
-        with EventStorage(self.start_iter) as self.storage:
+        with EventStorage(self.start_iter) as self.storage, self._signals:
+            unwritten = self.start_iter - 1 if self._evaluation.pending else None
+            state.restore(self.storage, self.cfg.SEED, self.start_iter, unwritten)
             self.before_train()
             try:
                 self._run_steps()
             except InputError:
                 raise
+            except Preempted:
+                self._tell_preempted()
+                raise
             except Exception as error:
-                if storage_error(error) is None:
-                    logger.exception("training stopped at iteration %d", self.iter)
+                if storage_error(error) is not None:
+                    raise
+                if self._signals.received is not None:
+                    # The other processes are being ended too, and their group breaks.
+                    self._tell_preempted(error)
+                    raise Preempted from error
+                logger.exception("training stopped at iteration %d", self.iter)
                 raise
             finally:
+                self._trainer.use_loader(())  # the workers end here
                 self.after_train()
         return self._evaluation.results
 
     def _run_steps(self) -> None:
+        if self._evaluation.pending:
+            self._complete_iteration()
+        self.iter = self.start_iter
         # One past the last iteration at the end, by which hooks tell a finished run.
         while self.iter < self.max_iter and self.stop_reason is None:
             self.before_step()
             self.run_step()
+            stop = self._state.finish_step(
+                self.cfg.SOLVER.IMS_PER_BATCH, self._signals.received is not None
+            )
             self.after_step()
+            if stop and self.iter + 1 < self.max_iter and self.stop_reason is None:
+                self._saver.save(self.iter)
+                raise Preempted
             self.iter += 1
 
     def stop_early(self, reason: str) -> None:
@@ -139,9 +175,24 @@ class ParsingTrainer(DefaultTrainer):
         self.stop_reason = reason
         logger.info("training ends before its last iteration: %s", reason)
 
+    def _complete_iteration(self) -> None:
+        """Do what was left of the iteration before: its evaluation, and what comes after that."""
+        self.iter = self.storage.iter = self.start_iter - 1
+        for hook in self._hooks[self._hooks.index(self._evaluation) :]:
+            hook.after_step()
+
+    def _tell_preempted(self, error: Exception | None = None) -> None:
+        logger.warning(
+            "%s came in iteration %d%s; %s is saved: continue with --resume",
+            self._signals.received or "a signal to another process",
+            self.iter,
+            "" if error is None else f", which could not be finished ({error})",
+            latest_checkpoint(self.cfg.OUTPUT_DIR),
+        )
+
     def build_hooks(self) -> list[HookBase]:
-        """Timer, schedule, evaluation, what depends on it, checkpoints, writers; in this order."""
-        solver, test, evaluation = self.cfg.SOLVER, self.cfg.TEST, self._evaluation
+        """Timer, schedule, evaluation, what depends on it, writers, checkpoints; in this order."""
+        test, evaluation = self.cfg.TEST, self._evaluation
         metric = build_watched_metric(self.cfg)
         stopping = test.EARLY_STOPPING
         chosen: list[HookBase] = [
@@ -157,29 +208,36 @@ class ParsingTrainer(DefaultTrainer):
                 samples = build_sample_images(self.cfg, self.checkpointer.model)
                 chosen.append(SampleImagesHook(evaluation, samples, weights))
             chosen += [
-                CheckpointHook(
-                    self.checkpointer, solver.CHECKPOINT_PERIOD, solver.KEEP_CHECKPOINTS
-                ),
                 WriterHook(evaluation, self.build_writers(), WRITE_PERIOD),
                 build_report_hook(self.cfg, self.checkpointer.model),
             ]
-        return chosen
+        return [*chosen, self._saver]
 
     def build_writers(self) -> list[EventWriter]:
         """Terminal and log, and the files; see `schnet.engine.writers`."""
         return build_writers(self.cfg, self.max_iter)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of the hooks, by the name of their class."""
+        """What the run has come to, in plain types.
+
+        Returns:
+            `hooks` (states by the name of their class), `step`, and the entries of `RunState`.
+        """
         states = {type(hook).__qualname__: hook.state_dict() for hook in self._own_hooks()}
-        return {"hooks": {name: state for name, state in states.items() if state}}
+        return {
+            "hooks": {name: state for name, state in states.items() if state},
+            "step": self._trainer.state_dict(),
+            **self._state.state_dict(self.storage),
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore the hooks' states; hooks that are not on this process have none."""
+        """Restore the states; hooks that are not on this process have none."""
         for hook in self._own_hooks():
             state = state_dict["hooks"].get(type(hook).__qualname__)
             if state:
                 hook.load_state_dict(state)
+        self._trainer.load_state_dict(state_dict["step"])
+        self._state.load_state_dict(state_dict)
 
     def _own_hooks(self) -> list[HookBase]:
         # The schedule's state is saved beside the optimizer's, not by its hook as well.
@@ -244,9 +302,11 @@ class ParsingTrainer(DefaultTrainer):
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, start_draw: int = 0) -> CheckedLoader:
+    def build_train_loader(
+        cls, cfg: CfgNode, start_draw: int = 0, broken: BrokenImages | None = None
+    ) -> CheckedLoader:
         """Build the endless loader, from the draw that a resumed run has come to."""
-        return build_train_loader(cfg, start_draw)
+        return build_train_loader(cfg, start_draw, broken)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> CheckedLoader:

@@ -112,6 +112,7 @@ class WriterHook(AfterEvaluationHook):
         super().__init__(evaluation)
         self._writers = writers
         self._period = period
+        self._written: int | None = None
 
     def before_train(self) -> None:
         """Tell the writers where the run begins."""
@@ -137,6 +138,10 @@ class WriterHook(AfterEvaluationHook):
             writer.close()
 
     def _write(self) -> None:
+        iteration = int(self.trainer.storage.iter)
+        if iteration == self._written:
+            return
+        self._written = iteration
         for writer in self._writers:
             writer.write()
 

@@ -19,8 +19,8 @@ import yaml
 from schnet.errors import InputError
 from schnet.evaluation.report import RESULT_FILE
 from schnet.reporting.history import Best, History, read_history
+from schnet.run_config import CONFIG_FILE
 
-CONFIG_FILE = "config.yaml"
 LOG_FILE = "log.txt"
 PER_IMAGE_FILE = "per_image.csv"
 EVALUATION_FOLDERS = ("inference", "evaluation")
