@@ -56,7 +56,7 @@ ALLOWED = {
         *("schnet.reporting", "schnet.run_config"),
     },
     "schnet.restarts": {"schnet.errors"},
-    "schnet.run_config": {"schnet.errors", "schnet.data"},
+    "schnet.run_config": {"schnet.errors", "schnet.data", "schnet.restarts"},
     "schnet.setup": {
         *BASICS,
         *("schnet.config", "schnet.logs", "schnet.restarts", "schnet.run_config"),

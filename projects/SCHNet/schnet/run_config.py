@@ -11,6 +11,7 @@ from detectron2.utils import comm
 
 from schnet.data.files import atomic_path
 from schnet.errors import InputError
+from schnet.restarts import note_launch
 
 logger = logging.getLogger(__name__)
 
