@@ -110,7 +110,7 @@ def _environment(run: Run) -> Markup:
         told = "The environment is not known: the run's folder holds no log.txt that tells it."
         return tag("p", told, class_="note")
     known = dict(run.environment)
-    short = [f"{name} {known[name].split(' @')[0]}" for name in ENVIRONMENT_SHOWN if name in known]
+    short = [f"{name} {known[name].split(' @')[0].split(' (')[0]}" for name in ENVIRONMENT_SHOWN if name in known]
     rows = [
         tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in run.environment
     ]

@@ -80,7 +80,10 @@ svg text { fill: var(--ink); font-size: 11.5px; }
 svg .soft { fill: var(--soft); }
 svg .end { text-anchor: end; }
 svg .middle { text-anchor: middle; }
-svg .strong { font-weight: 600; }
+svg .strong {
+  font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-width: 4px;
+  stroke-linejoin: round;
+}
 .curves h3 { font-size: .88rem; margin: 0 0 .3rem; }
 .curves .legend { margin: 0 0 .3rem; }
 .curves figure { display: flex; flex-direction: column; }
