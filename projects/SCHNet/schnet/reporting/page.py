@@ -110,7 +110,9 @@ def _environment(run: Run) -> Markup:
         told = "The environment is not known: the run's folder holds no log.txt that tells it."
         return tag("p", told, class_="note")
     known = dict(run.environment)
-    short = [f"{name} {known[name].split(' @')[0]}" for name in ENVIRONMENT_SHOWN if name in known]
+    # Without the paths and compilers behind the versions.
+    versions = {name: value.split(" @")[0].split(" (")[0] for name, value in known.items()}
+    short = [f"{name} {versions[name]}" for name in ENVIRONMENT_SHOWN if name in versions]
     rows = [
         tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in run.environment
     ]

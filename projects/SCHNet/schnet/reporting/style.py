@@ -14,21 +14,6 @@ STYLE = """
     --main: #86b9ea; --second: #f19a60; --third: #a5cf78; --raw: #53779a; --wrong: #f19a60;
   }
 }
-@media print {
-  :root {
-    color-scheme: light;
-    --paper: #fff; --panel: #f6f5f1; --ink: #000; --soft: #4a4741; --rule: #cfcbc1;
-    --main: #1d5b93; --second: #b3481a; --third: #47731f; --raw: #9dbbd6; --wrong: #b3481a;
-  }
-  @page { margin: 16mm 14mm; }
-  body { font-size: 10pt; padding: 0; }
-  h2 { break-after: avoid; }
-  figure, .example, .figures > div, table.plain tr { break-inside: avoid; }
-  .scroll { overflow: visible; }
-  .curves, .examples { grid-template-columns: 1fr 1fr; }
-  svg.confusion { min-width: 0 !important; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-}
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body {
@@ -80,7 +65,10 @@ svg text { fill: var(--ink); font-size: 11.5px; }
 svg .soft { fill: var(--soft); }
 svg .end { text-anchor: end; }
 svg .middle { text-anchor: middle; }
-svg .strong { font-weight: 600; }
+svg .strong {
+  font-weight: 600; paint-order: stroke; stroke: var(--paper); stroke-width: 4px;
+  stroke-linejoin: round;
+}
 .curves h3 { font-size: .88rem; margin: 0 0 .3rem; }
 .curves .legend { margin: 0 0 .3rem; }
 .curves figure { display: flex; flex-direction: column; }
@@ -166,4 +154,19 @@ pre {
 }
 footer { margin-top: 3.2rem; border-top: 1px solid var(--rule); padding-top: .8rem;
   font-size: .8rem; color: var(--soft); }
+@media print {
+  :root {
+    color-scheme: light;
+    --paper: #fff; --panel: #f6f5f1; --ink: #000; --soft: #4a4741; --rule: #cfcbc1;
+    --main: #1d5b93; --second: #b3481a; --third: #47731f; --raw: #9dbbd6; --wrong: #b3481a;
+  }
+  @page { margin: 16mm 14mm; }
+  body { font-size: 10pt; padding: 0; }
+  h2 { break-after: avoid; }
+  figure, .example, .figures > div, table.plain tr { break-inside: avoid; }
+  .scroll { overflow: visible; }
+  .curves, .examples { grid-template-columns: 1fr 1fr; }
+  svg.confusion { min-width: 0 !important; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+}
 """

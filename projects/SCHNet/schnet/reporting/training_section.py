@@ -99,10 +99,10 @@ def _remarks(run: Run) -> list[str]:
     if not history.names(VALIDATION_LOSS):
         told.append("No validation loss was recorded (TEST.LOSS_IMAGES).")
     if history.unreadable:
-        plural = "line" if history.unreadable == 1 else "lines"
+        plural = " was" if history.unreadable == 1 else "s were"
         told.append(
-            f"{history.unreadable} {plural} of metrics.json could not be read and was left out, "
-            "as a kill while writing leaves one."
+            f"{history.unreadable} unreadable line{plural} left out of metrics.json, such as a "
+            "kill in the middle of writing leaves."
         )
     return told
 
