@@ -15,7 +15,10 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from schnet.checkpoint import ParsingCheckpointer, load_model_weights
+from schnet.config import load_config
+from schnet.engine.trainer import ParsingTrainer
 from schnet.errors import InputError
+from schnet.exported import build_trained_model
 
 Config = Callable[..., CfgNode]
 SAM, CLIP = "backbone.encoder.", "clip."
@@ -285,3 +288,35 @@ def test_other_labels_start_from_everything_but_the_classifier(
     wider = build_model(tiny_cfg((*opts, "MODEL.FTM.NUM_TOKENS", "6")))
     with pytest.raises(InputError, match=r"tokens.* has shape \(8, 5, 96\) there"):
         load_model_weights(wider, str(path), ignore_classifier=True)
+
+
+def test_a_training_starts_on_other_labels_as_its_config_says(
+    tiny_cfg: Config, opts: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = train_a_little(build_model(tiny_cfg(opts)))
+    path = _save(model, tmp_path)
+    start = ("MODEL.WEIGHTS", str(path), "OUTPUT_DIR", str(tmp_path / "out"))
+    ignore = ("MODEL.WEIGHTS_IGNORE_CLASSIFIER", "True")
+    six = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "6")
+    trainer = ParsingTrainer(tiny_cfg((*opts, *start, *ignore, *six)))
+    trainer.resume_or_load(resume=False)
+    assert torch.equal(trainer.model.backbone.ftm.tokens, model.backbone.ftm.tokens)
+    with pytest.raises(InputError, match="was trained for 4 classes"):
+        ParsingTrainer(tiny_cfg((*opts, *start, *six))).resume_or_load(resume=False)
+    # What it has trained is evaluated by the same config, with its classifier.
+    assert _same(build_trained_model(tiny_cfg((*opts, *start, *ignore))), model)
+    with pytest.raises(InputError, match=r"IGNORE_CLASSIFIER is True and MODEL.WEIGHTS is empty"):
+        load_config([], ignore)
+
+
+def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(
+    tiny_cfg: Config, opts: tuple[str, ...], tmp_path: Path
+) -> None:
+    cfg = tiny_cfg((*opts, "OUTPUT_DIR", str(tmp_path)))
+    trainer = ParsingTrainer(cfg)
+    for iteration in (3, 7):
+        trainer.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+    (tmp_path / "model_0000007.pth").write_bytes(b"half")
+    resumed = ParsingTrainer(cfg)
+    resumed.resume_or_load(resume=True)
+    assert resumed.start_iter == 4
