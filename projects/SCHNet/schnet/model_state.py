@@ -12,6 +12,7 @@ from torch import nn
 
 from schnet.errors import InputError
 from schnet.fingerprints import BaseSource, fingerprint
+from schnet.state_misfit import describe_misfit
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ def require_fit(wanted: State, state: State, told: str) -> None:
     Raises:
         InputError: names the first that are missing, unknown or of another shape.
     """
-    misfit = _shape_misfit(wanted, state) or _key_misfit(wanted, state)
+    misfit = _shape_misfit(wanted, state) or " and ".join(describe_misfit(wanted, state))
     if misfit:
         raise InputError(
             f"{told}, which does not fit this model: {misfit}; give weights that were trained "
@@ -212,19 +213,3 @@ def _shape_misfit(wanted: State, state: State) -> str:
             "MODEL.WEIGHTS_IGNORE_CLASSIFIER True"
         )
     return told
-
-
-def _key_misfit(wanted: State, state: State) -> str:
-    missing = [name for name in wanted if name not in state]
-    unknown = [name for name in state if name not in wanted]
-    parts = []
-    if missing:
-        parts.append(f"it lacks {_first_of(missing)}")
-    if unknown:
-        parts.append(f"it has {_first_of(unknown)}, which the model has not")
-    return " and ".join(parts)
-
-
-def _first_of(names: Sequence[str], shown: int = 3) -> str:
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
