@@ -64,7 +64,9 @@ def test_names_sort_by_iteration() -> None:
         # A finished run that was resumed with more iterations.
         ("model_0000014", 10, ["model_0000014", "model_final", "model_0000009", "model_init"]),
         ("model_0000009", 19, ["model_0000009", "model_final", "model_0000014", "model_init"]),
+        ("model_0000014", 8, ["model_0000014", "model_0000009", "model_final", "model_init"]),
         (None, 10, ["model_0000014", "model_final", "model_0000009", "model_init"]),
+        (None, 19, ["model_final", "model_0000014", "model_0000009", "model_init"]),
     ],
 )
 def test_older_ones_are_taken_in_order_where_newer_ones_are_damaged(

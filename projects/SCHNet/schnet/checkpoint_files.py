@@ -62,14 +62,20 @@ def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     The file `last_checkpoint` names it; where that is gone or names a file which is not there, it
     is the periodic checkpoint with the highest iteration.
     """
-    try:
-        named = Path(folder) / (Path(folder) / LAST_FILE).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        named = None
-    if named is not None and named.is_file():
+    named = _named_last(folder)
+    if named is not None:
         return named
     periodic = periodic_checkpoints(folder)
     return periodic[-1] if periodic else None
+
+
+def _named_last(folder: str | os.PathLike[str]) -> Path | None:
+    """The checkpoint that `last_checkpoint` names, where it is there."""
+    try:
+        named = Path(folder) / (Path(folder) / LAST_FILE).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return named if named.is_file() else None
 
 
 def choose_checkpoint(folder: str | os.PathLike[str]) -> Path:
@@ -114,8 +120,8 @@ def _newest_first(folder: str | os.PathLike[str]) -> list[Path]:
         iteration = _iteration_in(final)
         newer = [path for path in paths if _iteration_of_name(path) > iteration]
         paths = [*newer, final, *paths[len(newer) :]]
-    latest = latest_checkpoint(folder)
-    return paths if latest is None else [latest, *(path for path in paths if path != latest)]
+    named = _named_last(folder)
+    return paths if named is None else [named, *(path for path in paths if path != named)]
 
 
 def _iteration_of_name(path: Path) -> float:
