@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from torch.utils.checkpoint import checkpoint
 
 from schnet.modeling.ftm import FTM
 from schnet.modeling.sam_encoder import (
@@ -40,13 +41,21 @@ class SamBackbone(Backbone):
     """
 
     @configurable
-    def __init__(self, *, encoder: SamEncoder, ftm: FTM | None, variant: SamVariant) -> None:
+    def __init__(
+        self,
+        *,
+        encoder: SamEncoder,
+        ftm: FTM | None,
+        variant: SamVariant,
+        activation_checkpointing: bool = False,
+    ) -> None:
         """Take the parts.
 
         Args:
             encoder: SAM's layers, with weights, frozen or not.
             ftm: the adapters, or None for plain SAM.
             variant: the encoder's size.
+            activation_checkpointing: recompute every layer in the backward pass.
         """
         super().__init__()
         self.encoder = encoder
@@ -55,6 +64,7 @@ class SamBackbone(Backbone):
         starts = [0, *ends[:-1]]
         self.stages = ((), *(tuple(range(a, b)) for a, b in zip(starts, ends, strict=True)))
         self._dim = variant.dim
+        self.activation_checkpointing = activation_checkpointing
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, Any]:
@@ -73,7 +83,12 @@ class SamBackbone(Backbone):
                 hidden_dim=ftm.HIDDEN_DIM,
                 rho_init=ftm.RHO_INIT,
             )
-        return {"encoder": encoder, "ftm": adapters, "variant": variant}
+        return {
+            "encoder": encoder,
+            "ftm": adapters,
+            "variant": variant,
+            "activation_checkpointing": sam.ACTIVATION_CHECKPOINTING,
+        }
 
     @property
     def size_divisibility(self) -> int:
@@ -102,11 +117,16 @@ class SamBackbone(Backbone):
         maps = {}
         for stage, layers in enumerate(self.stages):
             for layer in layers:
-                x = self.encoder.blocks[layer](x)
-                if self.ftm is not None:
-                    x = self.ftm(layer, x)
+                if self.activation_checkpointing and torch.is_grad_enabled():
+                    x = checkpoint(self._layer, layer, x, use_reentrant=False)
+                else:
+                    x = self._layer(layer, x)
             seen = x
             if refine is not None:
                 x, seen = refine(stage, x)
             maps[f"stage{stage}"] = seen.permute(0, 3, 1, 2)
         return maps
+
+    def _layer(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        x = self.encoder.blocks[layer](x)
+        return x if self.ftm is None else self.ftm(layer, x)
