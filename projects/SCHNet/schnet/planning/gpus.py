@@ -49,7 +49,9 @@ GPUS: dict[str, Gpu] = {
     "h100-pcie": Gpu("NVIDIA H100 PCIe", 756.5, _NVIDIA + "en-us/data-center/h100/"),
     "h100-sxm": Gpu("NVIDIA H100 SXM", 989.5, _NVIDIA + "en-us/data-center/h100/"),
     "h200": Gpu("NVIDIA H200 SXM", 989.5, _NVIDIA + "en-us/data-center/h200/"),
-    "l40s": Gpu("NVIDIA L40S", 362.0, "https://resources.nvidia.com/en-us-l40s/l40s-datasheet-28413"),
+    "l40s": Gpu(
+        "NVIDIA L40S", 362.0, "https://resources.nvidia.com/en-us-l40s/l40s-datasheet-28413"
+    ),
     "rtx-3090": Gpu("NVIDIA GeForce RTX 3090", 71.0, _GA102 + " (appendix A)"),
     "rtx-4090": Gpu(
         "NVIDIA GeForce RTX 4090",
