@@ -21,6 +21,7 @@ from schnet.config import load_config
 from schnet.data.files import atomic_path
 from schnet.data.processes import process_map
 from schnet.errors import InputError, exit_on_input_error
+from schnet.modeling.sam_encoder import SAM_VARIANTS
 from schnet.planning.gpus import GPUS, find_gpu
 from schnet.planning.plan import PlanJob, PlanRow, Run, Size, plan_model, with_model
 from schnet.planning.report import plan_json, plan_table
@@ -76,7 +77,8 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--variant",
         nargs="+",
-        choices=(*OFFICIAL_VARIANTS, "tiny"),
+        default=[],
+        metavar="NAME",
         help="sizes of SAM (default: the config's and the official ones)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the plan here")
@@ -88,6 +90,16 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config overrides: KEY VALUE ...")
     return parser
+
+
+def _split_variants(args: argparse.Namespace) -> None:
+    """Give overrides that follow the names of --variant to the overrides; in place."""
+    given = args.variant
+    count = next((number for number, name in enumerate(given) if "." in name), len(given))
+    args.variant, args.opts = given[:count], [*given[count:], *args.opts]
+    for name in args.variant:
+        if name not in SAM_VARIANTS:
+            raise InputError(f"--variant is {name!r}: give some of {', '.join(SAM_VARIANTS)}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -137,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = _argument_parser().parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
+    _split_variants(args)
     _check(args)
     jobs = _jobs(args)
     # The largest first, so that no process works alone at the end for long.

@@ -44,7 +44,11 @@ def plan_table(rows: Sequence[PlanRow], job: PlanJob) -> str:
         f"{run.images_at_once} at once"
     )
     table = tabulate([_cells(row, job) for row in rows], HEADERS, disable_numparse=True)
-    notes = [textwrap.fill(f"- {note}", 100, subsequent_indent="  ") for note in assumptions(job)]
+    # An address stays in one piece.
+    wrapper = textwrap.TextWrapper(
+        100, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+    )
+    notes = [wrapper.fill(f"- {note}") for note in assumptions(job)]
     return "\n".join([title, "", table, "", "Assumptions", *notes])
 
 
