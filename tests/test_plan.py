@@ -150,7 +150,7 @@ def test_defaults_are_the_configs_and_the_usual(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--gpu", "abacus"], "--gpu is 'abacus': give one of a100"),
+        (["--gpu", "abacus"], "--gpu is 'abacus': give one of a100-40gb"),
         (["--gpus", "0"], "--gpus is 0"),
         (["--gpus", "3"], "IMS_PER_BATCH gives 16 images.*multiple of 3"),
         (["--gpus", "32"], "IMS_PER_BATCH gives 16 images.*multiple of 32"),

@@ -11,7 +11,7 @@ from schnet.planning.gpus import GPUS, find_gpu, training_hours
 def test_rates_are_dense_and_have_sources() -> None:
     rates = {name: gpu.teraflops for name, gpu in GPUS.items()}
     # Datasheets of these state twice as much, with sparsity: 624, 1979, 1513, 733.
-    assert rates["a100"] == 312
+    assert rates["a100-40gb"] == rates["a100-80gb"] == 312
     assert rates["h100-sxm"] == rates["h200"] == pytest.approx(1979 / 2, abs=0.5)
     assert rates["h100-pcie"] == pytest.approx(1513 / 2, abs=0.5)
     assert rates["l40s"] == 362
@@ -27,7 +27,7 @@ def test_a_gpu_is_found_by_its_name_in_any_case() -> None:
 
 
 def test_hours() -> None:
-    gpu = GPUS["a100"]
+    gpu = GPUS["a100-80gb"]
     # One second of the full rate in each of 7200 iterations, at half the rate: four hours.
     assert training_hours(312e12, 7200, gpu, 0.5, "bfloat16") == pytest.approx(4.0)
     assert training_hours(312e12, 7200, gpu, 1.0, "auto") == pytest.approx(2.0)

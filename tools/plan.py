@@ -57,7 +57,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--gpu-memory", type=float, default=80, metavar="GB", help="of one GPU (default: 80)"
     )
-    parser.add_argument("--gpu", default="a100", help="kind, see below (default: a100)")
+    parser.add_argument("--gpu", default="a100-80gb", help="kind, see below (default: a100-80gb)")
     parser.add_argument(
         "--efficiency",
         type=float,

@@ -55,16 +55,17 @@ class SamBackbone(Backbone):
             encoder: SAM's layers, with weights, frozen or not.
             ftm: the adapters, or None for plain SAM.
             variant: the encoder's size.
-            activation_checkpointing: recompute every layer in the backward pass.
+            activation_checkpointing: keep each layer's input alone in training, and run the layer
+                again in the backward pass.
         """
         super().__init__()
         self.encoder = encoder
         self.ftm = ftm
+        self.activation_checkpointing = activation_checkpointing
         ends = [layer + 1 for layer in variant.global_layers]
         starts = [0, *ends[:-1]]
         self.stages = ((), *(tuple(range(a, b)) for a, b in zip(starts, ends, strict=True)))
         self._dim = variant.dim
-        self.activation_checkpointing = activation_checkpointing
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict[str, Any]:
@@ -114,19 +115,22 @@ class SamBackbone(Backbone):
             `stage0`..`stage4`, each (B, C, ceil(H/16), ceil(W/16)).
         """
         x = self.encoder.embed(pad_to_multiple(images, PATCH_SIZE))
+        recomputed = self.activation_checkpointing and self.training
         maps = {}
         for stage, layers in enumerate(self.stages):
             for layer in layers:
-                if self.activation_checkpointing and torch.is_grad_enabled():
-                    x = checkpoint(self._layer, layer, x, use_reentrant=False)
+                if recomputed:
+                    # SRM stays outside: its maps are kept for the head in any case.
+                    x = checkpoint(self._tuned_layer, layer, x, use_reentrant=False)
                 else:
-                    x = self._layer(layer, x)
+                    x = self._tuned_layer(layer, x)
             seen = x
             if refine is not None:
                 x, seen = refine(stage, x)
             maps[f"stage{stage}"] = seen.permute(0, 3, 1, 2)
         return maps
 
-    def _layer(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+    def _tuned_layer(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+        """One of SAM's layers and its FTM: tokens (B, h, w, C) to the next layer's."""
         x = self.encoder.blocks[layer](x)
         return x if self.ftm is None else self.ftm(layer, x)

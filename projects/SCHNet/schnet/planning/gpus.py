@@ -8,6 +8,10 @@ from schnet.errors import InputError
 
 _NVIDIA = "https://www.nvidia.com/"
 _IMAGES = "https://images.nvidia.com/"
+_A100 = (
+    _NVIDIA + "content/dam/en-zz/Solutions/Data-Center/a100/pdf/"
+    "nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf"
+)
 _GA102 = _NVIDIA + "content/PDF/nvidia-ampere-ga-102-gpu-architecture-whitepaper-v2.pdf"
 
 
@@ -30,12 +34,8 @@ class Gpu:
 
 
 GPUS: dict[str, Gpu] = {
-    "a100": Gpu(
-        "NVIDIA A100 (40 or 80 GB, SXM or PCIe)",
-        312.0,
-        _NVIDIA + "content/dam/en-zz/Solutions/Data-Center/a100/pdf/"
-        "nvidia-a100-datasheet-us-nvidia-1758950-r4-web.pdf",
-    ),
+    "a100-40gb": Gpu("NVIDIA A100 40 GB (SXM or PCIe)", 312.0, _A100),
+    "a100-80gb": Gpu("NVIDIA A100 80 GB (SXM or PCIe)", 312.0, _A100),
     "a40": Gpu(
         "NVIDIA A40",
         149.7,

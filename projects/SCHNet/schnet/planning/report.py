@@ -87,7 +87,8 @@ def assumptions(job: PlanJob) -> list[str]:
         "Activations: what one more image adds to the peak, traced operation by operation on "
         "tensors without values. Attention is CUDA's memory-efficient kernel: no scores are kept, "
         "but the position bias (N x N a head, of N tokens) is. Every pixel is labelled and every "
-        "image shows all classes: an upper bound of the Lovasz term.",
+        "image shows all classes: an upper bound of the Lovasz term. The trace is tested against "
+        "real steps on a CPU; what is CUDA's own in it has not been measured.",
         "Peak: fp32 weights, AdamW's moments, the moving average where it is on, DDP's buckets "
         "with several GPUs, gradients, activations, autocast's copies of the weights. Assumed on "
         f"top: {OVERHEAD_BYTES / 1e9:g} GB for CUDA, cuBLAS, cuDNN and NCCL, and "
