@@ -50,6 +50,7 @@ ALLOWED = {
     "schnet.config_checks": {"schnet.errors"},
     "schnet.data": {"schnet.errors", "schnet.data"},
     "schnet.modeling": {*BASICS, "schnet.modeling"},
+    "schnet.planning": {"schnet.errors", "schnet.modeling", "schnet.planning"},
     "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
     "schnet.reporting": {
         *("schnet.errors", "schnet.data", "schnet.evaluation", "schnet.visualization"),
@@ -220,4 +221,4 @@ def test_packages_are_found_and_exports_are_lazy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     found = find_packages(str(PACKAGE.parent), include=["schnet*"])
     assert {"schnet", "schnet.data", "schnet.engine", "schnet.evaluation"} <= set(found)
-    assert "schnet.modeling" in found
+    assert {"schnet.modeling", "schnet.planning"} <= set(found)

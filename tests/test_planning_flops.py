@@ -1,0 +1,119 @@
+"""The planned FLOPs beside counts by hand and PyTorch's own counter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import randomise
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from schnet.planning.model import PlannedModel, build_planned_model
+from schnet.planning.step import StepTrace, trace_step
+from schnet.planning.substitutes import CudaChoices
+from schnet.planning.trace import OperationTrace
+
+DIM, HEADS, WINDOW = 96, 3, 8  # of the tiny SAM
+
+
+@pytest.fixture
+def planned(tiny_cfg: Callable[..., CfgNode]) -> PlannedModel:
+    return build_planned_model(tiny_cfg())
+
+
+def traced(planned: PlannedModel, size: tuple[int, int] = (96, 64), batch: int = 2) -> StepTrace:
+    return trace_step(planned, size, batch, autocast_dtype=None)
+
+
+@pytest.mark.parametrize(("layer", "is_global"), [(0, False), (1, True)])
+def test_a_vit_block_by_hand(planned: PlannedModel, layer: int, is_global: bool) -> None:
+    height, width = 12, 20
+    block = planned.model.backbone.encoder.blocks[layer]
+    with planned.mode, CudaChoices(), OperationTrace() as trace:
+        x = torch.zeros(1, height, width, DIM, requires_grad=True)
+        y = block(x)
+        forward = trace.flops
+        y.backward(torch.zeros_like(y))
+        backward = trace.flops - forward
+
+    # Attention sees the grid, or windows that the grid is padded to: 16 x 24 in six of 8 x 8.
+    grids, side = (1, (height, width)) if is_global else (6, (WINDOW, WINDOW))
+    tokens = side[0] * side[1]
+    linear = 2 * grids * tokens * (3 * DIM * DIM + DIM * DIM)
+    mlp = 2 * height * width * (2 * 4 * DIM * DIM)
+    bias = 2 * grids * tokens * DIM * (side[0] + side[1])
+    products = 2 * grids * tokens**2 * DIM  # one of the size of Q K^T, over all heads
+    assert forward == linear + mlp + bias + 2 * products
+    # Frozen weights: gradients of the inputs only, as large as the forward pass; the fused kernel
+    # computes the scores once more beside four products.
+    assert backward == linear + mlp + bias + 5 * products
+    assert HEADS == block.attn.num_heads
+
+
+def test_ftm_by_hand(tiny_cfg: Callable[..., CfgNode]) -> None:
+    planned = build_planned_model(tiny_cfg(["MODEL.FTM.NUM_TOKENS", "7"]))
+    tokens, m, r = 6 * 4, 7, 8
+    with planned.mode, OperationTrace() as trace:
+        x = torch.zeros(1, 6, 4, DIM, requires_grad=True)
+        y = planned.model.backbone.ftm(0, x)
+        forward = trace.flops
+        y.backward(torch.zeros_like(y))
+        backward = trace.flops - forward
+    assert forward == 2 * tokens * DIM * (2 * m + 2 * r)
+    assert backward == 2 * forward  # tokens and MLP are trained: gradients of both factors
+
+
+def test_the_whole_step_is_pytorchs_count(tiny_cfg: Callable[..., CfgNode]) -> None:
+    cfg = tiny_cfg()
+    model = randomise(build_model(cfg)).train()
+    batch = [
+        {
+            "image": torch.randint(0, 256, (3, 96, 64), dtype=torch.uint8),
+            "sem_seg": torch.randint(0, 4, (96, 64), dtype=torch.uint8),
+        }
+        for _ in range(2)
+    ]
+    with FlopCounterMode(display=False) as counter:
+        losses = model(batch)
+        forward = counter.get_total_flops()
+        torch.stack(list(losses.values())).sum().backward()
+    backward = counter.get_total_flops() - forward
+    found = trace_step(build_planned_model(cfg), (96, 64), 2, autocast_dtype=None, as_cuda=False)
+    assert (found.forward_flops, found.backward_flops) == (forward, backward)
+
+
+def test_flops_are_linear_in_the_images_and_the_same_under_autocast(planned: PlannedModel) -> None:
+    one, three = traced(planned, batch=1), traced(planned, batch=3)
+    assert three.forward_flops == 3 * one.forward_flops
+    assert three.backward_flops == 3 * one.backward_flops
+    cast = trace_step(planned, (96, 64), 1, autocast_dtype=torch.bfloat16)
+    assert (cast.forward_flops, cast.backward_flops) == (one.forward_flops, one.backward_flops)
+    assert cast.kept_bytes != one.kept_bytes
+
+
+def test_recomputed_layers_are_counted(tiny_cfg: Callable[..., CfgNode]) -> None:
+    plain = build_planned_model(tiny_cfg())
+    checkpointed = build_planned_model(tiny_cfg(["MODEL.SAM.ACTIVATION_CHECKPOINTING", "True"]))
+    before, after = traced(plain), traced(checkpointed)
+    assert after.forward_flops == before.forward_flops
+    more = after.backward_flops - before.backward_flops
+    # The layers with their FTM, at most all of them: recomputing stops at the last kept tensor.
+    encoder, ftm = plain.model.backbone.encoder, plain.model.backbone.ftm
+    with plain.mode, CudaChoices(), torch.no_grad(), OperationTrace() as trace:
+        x = torch.zeros(2, 6, 4, DIM)
+        for number, block in enumerate(encoder.blocks):
+            x = ftm(number, block(x))
+    assert 0.95 * trace.flops < more <= trace.flops
+
+
+def test_trained_sam_has_weight_gradients(
+    planned: PlannedModel, tiny_cfg: Callable[..., CfgNode]
+) -> None:
+    trained = build_planned_model(tiny_cfg(["MODEL.SAM.FREEZE", "False"]))
+    assert trained.trained > planned.trained
+    frozen_step, trained_step = traced(planned), traced(trained)
+    assert trained_step.forward_flops == frozen_step.forward_flops
+    assert trained_step.backward_flops > 1.3 * frozen_step.backward_flops
