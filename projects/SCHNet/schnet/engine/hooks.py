@@ -124,6 +124,7 @@ class MetricsHook(PeriodicWriter):
         """
         super().__init__(list(writers), period)
         self._evaluation = evaluation
+        self._written: int | None = None
 
     def after_step(self) -> None:
         """Write where it is due."""
@@ -131,8 +132,20 @@ class MetricsHook(PeriodicWriter):
         if iteration == self._evaluation.iteration or is_due(
             iteration, self._period, self.trainer.max_iter
         ):
-            for writer in self._writers:
-                writer.write()
+            self._write()
+
+    def after_train(self) -> None:
+        """Write what is new, and close the files."""
+        # Twice at an iteration, Detectron2's printer divides by the iterations since: by zero.
+        if self.trainer.storage.iter != self._written:
+            self._write()
+        for writer in self._writers:
+            writer.close()
+
+    def _write(self) -> None:
+        self._written = self.trainer.storage.iter
+        for writer in self._writers:
+            writer.write()
 
 
 class CheckpointHook(HookBase):
