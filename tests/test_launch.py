@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -91,7 +92,7 @@ def test_torchrun_environment_is_one_group(tmp_path: Path, monkeypatch: pytest.M
     port = launching._free_port()
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     children = []
-    context = launching.mp.get_context("spawn")
+    context = multiprocessing.get_context("spawn")
     for rank in range(2):
         for name, value in {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}.items():
             monkeypatch.setenv(name, value)

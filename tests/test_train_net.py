@@ -97,7 +97,7 @@ def test_trains_resumes_and_evaluates_the_same(
     iterations = [
         json.loads(x)["iteration"] for x in (out / "metrics.json").read_text().split("\n") if x
     ]
-    assert iterations == [1, 3, 5]
+    assert iterations == [1, 3, 5]  # the evaluations' and the last
 
     newest = _main(tmp_path, "--eval-only", "--resume")
     assert newest != results

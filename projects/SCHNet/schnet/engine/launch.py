@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from detectron2.utils import comm
+from torch.distributed.rendezvous import rendezvous
 
 from schnet.engine.children import leave, run_children
 from schnet.errors import InputError, Preempted
@@ -192,12 +193,14 @@ def _process_group(
     """Be part of the group of all processes, and of Detectron2's group of this machine's."""
     if backend == "nccl":
         torch.cuda.set_device(local_rank)
+    store, rank, world_size = next(rendezvous(init_method, rank, world_size, timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
+    if local_size == world_size:
+        # torchrun may serve one store to all its restarts, where the addresses of processes that
+        # are gone would still stand. (Several machines may count restarts differently.)
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     dist.init_process_group(
-        backend=backend,
-        init_method=init_method,
-        rank=rank,
-        world_size=world_size,
-        timeout=TIMEOUT,
+        backend=backend, store=store, rank=rank, world_size=world_size, timeout=TIMEOUT
     )
     _create_local_group(local_size, world_size)
     comm.synchronize()
