@@ -64,6 +64,7 @@ def parts_metadata() -> None:
         stuff_classes=["Background", "Hair", "Left-arm", "Right-arm"],
         prompts=PROMPTS,
         mirror_pairs=[(2, 3)],
+        stuff_colors=[(0, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255)],
         ignore_label=255,
     )
 

@@ -179,7 +179,11 @@ def test_bad_input_is_told_before_anything_is_planned(
 
 def test_bfloat16_on_a_gpu_without_it_is_refused(tool: ModuleType, steps: list[Any]) -> None:
     with pytest.raises(InputError, match="SOLVER.AMP.DTYPE is bfloat16"):
-        tool.main(arguments("--crop", "64", "64", "--gpu", "v100-sxm", *TINY))
+        tool.main(
+            arguments(
+                "--crop", "64", "64", "--gpu", "v100-sxm", *TINY, "SOLVER.AMP.DTYPE", "bfloat16"
+            )
+        )
 
 
 def test_a_run_is_scaled_to_the_gpus() -> None:
@@ -188,7 +192,7 @@ def test_a_run_is_scaled_to_the_gpus() -> None:
     assert (run.images_per_gpu, run.images_at_once, run.iterations) == (2, 2, 80000)
     plain = Run.from_config(load_config([LIP]), 4)
     assert (plain.images_per_gpu, plain.iterations) == (4, 40000)
-    assert plain.amp_dtype == "bfloat16" and not plain.has_ema
+    assert plain.amp_dtype == "auto" and not plain.has_ema
 
 
 def test_help_tells_the_assumptions(tool: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

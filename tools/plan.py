@@ -117,8 +117,9 @@ def _check(args: argparse.Namespace) -> None:
 def _jobs(args: argparse.Namespace) -> list[PlanJob]:
     """One job for each variant, without and with checkpointing."""
     gpu = find_gpu(args.gpu)
-    # Whatever the config's device: no tensor of a plan is on any.
-    opts = [*args.opts, "MODEL.DEVICE", "cpu"]
+    # Whatever the config says: no tensor of a plan is on a device or read from a file.
+    random = ("MODEL.SAM.WEIGHTS", "random", "MODEL.CLIP.WEIGHTS", "random")
+    opts = [*args.opts, "MODEL.DEVICE", "cpu", *random]
     cfg = load_model_config(args.config_file, opts)
     run = Run.from_config(cfg, args.gpus)
     variants = args.variant or [cfg.MODEL.SAM.VARIANT, *OFFICIAL_VARIANTS]

@@ -149,7 +149,7 @@ class ParsingEvaluator(DatasetEvaluator):
         check_same_size(prediction.shape, truth, dataset_dict["file_name"], label_path)
         own = self.counts.update(truth, prediction)
         self._scores.append(
-            score_image(str(dataset_dict["image_id"]), str(dataset_dict["file_name"]), own)
+            score_image(str(dataset_dict.get("image_id", "")), str(dataset_dict["file_name"]), own)
         )
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]] | None:
