@@ -279,6 +279,7 @@ def test_what_a_half_type_rounded_comes_back_beside_the_exact_bases(
     run: Run, tmp_path: Path
 ) -> None:
     back = export_to_checkpoint(run.export("float16"), tmp_path / "back")
+    assert {value.dtype for value in _content(back.path)["model"].values()} == {torch.float32}
     model = build_model(load_config([], [*OPTS, *run.bases]))
     load_model_weights(model, str(back.path))
     encoder = run.model.backbone.encoder.state_dict()
