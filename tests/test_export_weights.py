@@ -29,7 +29,7 @@ from schnet.config import load_config
 from schnet.data.catalog import register_datasets
 from schnet.engine.evaluate import evaluate_weights
 from schnet.errors import InputError
-from schnet.export_file import read_export_header, write_export
+from schnet.export_file import is_export, read_export_header, write_export
 from schnet.export_weights import export_checkpoint, export_to_checkpoint
 from schnet.exported import build_trained_model, exported_config, load_exported
 from schnet.inference import Parser
@@ -159,6 +159,33 @@ def test_evaluation_and_parser_take_it_without_the_bases(
     assert found["sem_seg"] == pytest.approx(wanted["sem_seg"], rel=0, abs=0, nan_ok=True)
 
 
+@pytest.mark.usefixtures("without_bases")
+def test_the_command_lines_take_it_without_the_bases(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No check on the way may ask for files that are not read."""
+    folder = make_lip(tmp_path / "data")
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    config = ("--config-file", str(run.config))
+    own = ("MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path / "out"))
+    evaluation = (*config, "--eval-only", "MODEL.WEIGHTS", str(run.export()), *own)
+    results = load_script("train_net.py").main(evaluation)
+    assert results is not None and "mIoU" in results["sem_seg"]
+    photo = next(folder.rglob("val_0.jpg"))
+    demo = load_script("projects/SCHNet/demo.py")
+    files = ("--weights", str(run.export()), "--input", str(photo), "--output", str(tmp_path / "d"))
+    demo.main([*config, *files, "--opts", *own])
+    assert (tmp_path / "d" / "val_0.png").is_file()
+
+
+def test_exports_are_told_from_other_weights(run: Run, tmp_path: Path) -> None:
+    assert is_export(str(run.export()))
+    foreign = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"a": torch.ones(1)}, foreign)
+    for other in (str(foreign), str(run.weights), str(tmp_path / "gone.safetensors"), ""):
+        assert not is_export(other)
+
+
 def test_other_labels_than_its_own_are_refused(run: Run) -> None:
     opts = (*OPTS, "MODEL.WEIGHTS", str(run.export()), "DATASETS.TRAIN", "('cihp_train',)")
     with pytest.raises(InputError) as caught:
@@ -279,6 +306,7 @@ def test_what_a_half_type_rounded_comes_back_beside_the_exact_bases(
     run: Run, tmp_path: Path
 ) -> None:
     back = export_to_checkpoint(run.export("float16"), tmp_path / "back")
+    assert {value.dtype for value in _content(back.path)["model"].values()} == {torch.float32}
     model = build_model(load_config([], [*OPTS, *run.bases]))
     load_model_weights(model, str(back.path))
     encoder = run.model.backbone.encoder.state_dict()

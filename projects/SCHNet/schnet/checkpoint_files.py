@@ -95,10 +95,8 @@ def choose_checkpoint(folder: str | os.PathLike[str]) -> Path:
         except DamagedFileError as error:
             damaged[path] = error
             continue
-        for other, fault in damaged.items():
-            logger.warning(
-                "%s is passed over, and the run continues from %s: %s", other, path, fault
-            )
+        for fault in damaged.values():
+            logger.warning("%s; the run continues from %s", fault, path)
         return path
     if not damaged:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import torch
 from schnet.checkpoint_files import whole_file
 from schnet.errors import InputError
 from schnet.fingerprints import BaseSource
-from schnet.weight_files import read_state_dict
+from schnet.weight_files import locate_weights, read_state_dict
 
 ENDING = ".safetensors"
 _FORMAT_NAME, _VERSION = "schnet-export", 1
@@ -108,6 +109,20 @@ class ExportHeader:
             evaluation=metrics["evaluation"],
             schnet_version=metadata["schnet_version"],
         )
+
+
+def is_export(weights: str) -> bool:
+    """Whether MODEL.WEIGHTS is an export, which brings the bases' weights with it.
+
+    Args:
+        weights: path or URL; what is remote is fetched into the cache.
+
+    Returns:
+        False also where there is no such file.
+    """
+    if not weights.endswith(ENDING) or ("://" not in weights and not os.path.isfile(weights)):
+        return False
+    return read_export_header(locate_weights(weights, "MODEL.WEIGHTS")) is not None
 
 
 def read_export_header(path: str | Path) -> ExportHeader | None:
