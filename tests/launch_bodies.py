@@ -10,7 +10,8 @@ from pathlib import Path
 
 from detectron2.utils import comm
 
-from schnet.errors import InputError
+from schnet.engine.preemption import PreemptionSignals
+from schnet.errors import InputError, Preempted
 
 
 def write_ranks(folder: str) -> None:
@@ -52,3 +53,16 @@ def wait_for_ever(folder: str) -> None:
     """Tell this process's number, then wait."""
     (Path(folder) / f"{comm.get_rank()}.pid").write_text(str(os.getpid()))
     time.sleep(600)
+
+
+def stop_on_signal(folder: str) -> None:
+    """Train, as it were, until a signal comes; the main process is the slower one to end."""
+    file = Path(folder) / str(os.getpid())
+    with PreemptionSignals() as signals:
+        file.touch()
+        while signals.received is None:
+            time.sleep(0.05)
+        if comm.is_main_process():
+            time.sleep(1)
+        file.write_text(f"stopped by {signals.received}")
+        raise Preempted

@@ -24,7 +24,7 @@ LONG = (
 )
 """A run that is long enough to be killed in; the checkpoints' and evaluations' periods differ."""
 # What depends on the machine, not on the run.
-_CLOCKS = {"time", "data_time", "images_per_second", "eta_seconds", "rank_data_time"}
+CLOCKS = {"time", "data_time", "images_per_second", "eta_seconds", "rank_data_time"}
 
 
 class Run:
@@ -86,7 +86,7 @@ class Run:
         lines = (self.folder / "metrics.json").read_text().splitlines()
         found = {line["iteration"]: line for line in map(json.loads, lines)}
         return {
-            iteration: {k: v for k, v in line.items() if k not in _CLOCKS}
+            iteration: {k: v for k, v in line.items() if k not in CLOCKS}
             for iteration, line in found.items()
         }
 

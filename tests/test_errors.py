@@ -92,3 +92,20 @@ def test_full_standard_output_does_not_hide_the_message(
         monkeypatch.undo()
         with pytest.raises(OSError):
             full.close()
+
+
+def test_of_torchruns_processes_one_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("schnet.errors.time.sleep", waited.append)
+    for env in ({}, {"LOCAL_RANK": "3"}, {"TORCHELASTIC_RUN_ID": "a", "LOCAL_RANK": "0"}):
+        for name in ("LOCAL_RANK", "TORCHELASTIC_RUN_ID"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit), exit_on_input_error():
+            raise InputError("a.jpg is no image: replace it")
+    assert sum(waited) == 0
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(SystemExit), exit_on_input_error():
+        raise InputError("a.jpg is no image: replace it")
+    assert waited[-1] > 1

@@ -204,6 +204,61 @@ def wait_long(folder: str) -> None:
     time.sleep(60)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signal_reaches_all_processes_and_the_code_comes_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    def send() -> None:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    earlier = signal.getsignal(number)
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(SystemExit) as caught:
+        launch(launch_bodies.stop_on_signal, TWO, (str(tmp_path),))
+    thread.join()
+    assert caught.value.code == 75
+    assert signal.getsignal(number) == earlier
+    # The slower one has come to its end: it was not killed when the first was done.
+    assert {p.read_text() for p in tmp_path.iterdir()} == {f"stopped by {number.name}"}
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_two_machines_are_one_group(tmp_path: Path) -> None:
+    """Two launchers of one process each, as on two machines, meet on this one."""
+    port = launching._free_port()
+    script = (
+        "import sys, launch_bodies\n"
+        "from schnet.engine.launch import launch, plan_processes\n"
+        "if __name__ == '__main__':\n"
+        f"    layout = plan_processes('cpu', 1, 2, int(sys.argv[1]), 'tcp://127.0.0.1:{port}')\n"
+        f"    launch(launch_bodies.write_ranks, layout, ({str(tmp_path)!r},))\n"
+    )
+    (tmp_path / "machine.py").write_text(script)
+    machines = [
+        subprocess.Popen([sys.executable, str(tmp_path / "machine.py"), str(rank)])
+        for rank in (1, 0)
+    ]
+    assert [machine.wait(120) for machine in machines] == [0, 0]
+    for rank in range(2):
+        facts = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert facts == {"world_size": 2, "local_rank": 0, "local_size": 1, "sum": 3}
+
+
+def test_launcher_leaves_no_files_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for body in (launch_bodies.crash, launch_bodies.die):
+        with pytest.raises(SystemExit):
+            launch(body, TWO)
+    assert list(temporary.iterdir()) == []
+
+
 def test_defect_shows_its_traceback_and_fails(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         launch(launch_bodies.crash, TWO)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from data_helpers import FLAT_LIP, data_config, make_pairs, patchwork, save_imag
 from detectron2.utils import comm
 from parsing_fakes import write_split
 
+from schnet.data.broken import BrokenImages
 from schnet.data.catalog import register_datasets
 from schnet.data.draws import DrawSampler
 from schnet.data.index import DatasetIndex, IndexRecord, write_index
@@ -19,6 +22,7 @@ from schnet.data.labels import LIP_CLASSES
 from schnet.data.loader import (
     Batch,
     DatasetDict,
+    MappedDraws,
     _init_worker,
     build_test_loader,
     build_train_loader,
@@ -154,6 +158,81 @@ def test_bad_input_keeps_its_one_sentence(lip: Path, workers: int) -> None:
     assert "\n" not in message and "Traceback" not in message
     # While the error is still held; workers that wait for its end hold up the exit.
     assert set(multiprocessing.active_children()) <= earlier
+
+
+def _break(lip: Path, *names: str) -> None:
+    for name in names:
+        (lip / "train_images" / f"{name}.jpg").write_bytes(b"no image")
+
+
+def test_broken_image_is_replaced_and_the_rest_stays(lip: Path) -> None:
+    whole = take(10)
+    _break(lip, "c")
+    runs: list[list[Batch]] = []
+    for workers in (0, 2):
+        broken = BrokenImages(1)
+        cfg = data_config("DATALOADER.MAX_BAD_IMAGES", 1, "DATALOADER.NUM_WORKERS", workers)
+        found = list(islice(build_train_loader(cfg, broken=broken), 10))
+        (name,) = broken.reasons
+        assert name.endswith("c.jpg") and "c.jpg cannot be read" in broken.reasons[name]
+        replaced = 0
+        for was, now in zip(sum(whole, []), sum(found, []), strict=True):
+            assert now["image_id"] != "c"
+            assert was["image_id"] == "c" or same([was], [now])
+            replaced += was["image_id"] == "c"
+        assert replaced == 4
+        runs.append(found)
+    alone, helped = runs
+    assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
+    resumed = take(4, "DATALOADER.MAX_BAD_IMAGES", 1, start_draw=12)
+    assert all(same(a, b) for a, b in zip(resumed, alone[6:], strict=True))
+
+
+def test_replacement_has_the_random_numbers_of_the_draw(lip: Path) -> None:
+    _break(lip, "a", "b", "c", "d")
+    # One image is left: it takes every draw, cut as the draw says.
+    items = sum(take(5, "DATALOADER.MAX_BAD_IMAGES", 4), [])
+    assert {item["image_id"] for item in items} == {"e"}
+    mapped = MappedDraws(
+        [{"file_name": "x"}], lambda entry, rng: {"drawn": rng.integers(1000)}, seed=0
+    )
+    assert mapped[7, 0] == mapped[7, 0] != mapped[8, 0]
+
+
+def test_one_broken_image_more_than_the_limit_is_refused(lip: Path) -> None:
+    _break(lip, "a", "c")
+    with pytest.raises(InputError, match="2 training images are broken.*MAX_BAD_IMAGES.* is 1"):
+        take(5, "DATALOADER.MAX_BAD_IMAGES", 1)
+    take(5, "DATALOADER.MAX_BAD_IMAGES", 2)
+    _break(lip, *IDS)
+    with pytest.raises(InputError, match="no image is left to train on"):
+        take(5, "DATALOADER.MAX_BAD_IMAGES", 9)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loaders_leave_the_random_numbers_of_the_run_alone(lip: Path, workers: int) -> None:
+    before = torch.get_rng_state()
+    take(2, "DATALOADER.NUM_WORKERS", workers)
+    list(build_test_loader(data_config("DATALOADER.NUM_WORKERS", workers), "lip_train"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_workers_go_on_when_a_scheduler_signals_every_process(
+    lip: Path, number: signal.Signals
+) -> None:
+    earlier = set(multiprocessing.active_children())
+    batches = iter(build_train_loader(data_config("DATALOADER.NUM_WORKERS", 2)))
+    next(batches)
+    workers = set(multiprocessing.active_children()) - earlier
+    assert len(workers) == 2
+    for worker in workers:
+        assert worker.pid is not None
+        os.kill(worker.pid, number)
+    for _ in range(6):
+        next(batches)
+    assert all(worker.is_alive() for worker in workers)
+    batches.close()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

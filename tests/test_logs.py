@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,3 +66,26 @@ def test_stopping_restores_propagation(tmp_path: Path) -> None:
     for name in LOGGED_PACKAGES:
         assert not logging.getLogger(name).handlers
         assert logging.getLogger(name).propagate
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk")
+def test_full_disk_costs_one_line_and_no_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = f"""
+import logging
+from schnet.logs import start_logging
+start_logging({str(tmp_path / "log.txt")!r})
+for number in range(5):
+    logging.getLogger("schnet").info("fact %d", number)
+logging.getLogger("schnet").info("a defect: %d", "no number")
+"""
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert [f"fact {n}" in done.stdout for n in range(5)] == [True] * 5
+    complaint, _, rest = done.stderr.partition("\n")
+    assert complaint.startswith(f"the log {tmp_path / 'log.txt'} cannot be written (No space left")
+    # What is wrong in our own code still shows, and nothing of the disk.
+    assert "%d format" in rest and "OSError" not in rest and "No space" not in rest

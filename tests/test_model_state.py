@@ -297,7 +297,14 @@ def test_a_training_starts_on_other_labels_as_its_config_says(
 ) -> None:
     model = train_a_little(build_model(tiny_cfg(opts)))
     path = _save(model, tmp_path)
-    start = ("MODEL.WEIGHTS", str(path), "OUTPUT_DIR", str(tmp_path / "out"), "TEST.SAMPLE_IMAGES", "0")
+    start = (
+        "MODEL.WEIGHTS",
+        str(path),
+        "OUTPUT_DIR",
+        str(tmp_path / "out"),
+        "TEST.SAMPLE_IMAGES",
+        "0",
+    )
     ignore = ("MODEL.WEIGHTS_IGNORE_CLASSIFIER", "True")
     six = ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", "6")
     trainer = ParsingTrainer(tiny_cfg((*opts, *start, *ignore, *six)))

@@ -31,6 +31,8 @@ from schnet.setup import (
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A tiny LIP below the data root; the loggers are left as they were."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
     yield make_lip(tmp_path / "data")
     stop_logging()
 
@@ -196,6 +198,20 @@ def test_starts_or_continues(
 ) -> None:
     _touch(tmp_path, *held)
     assert setup_training([], opts, resume)[1] is continues
+
+
+def test_restart_of_the_same_launch_continues_and_says_so(
+    tmp_path: Path, opts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    _touch(tmp_path, "model_init.pth")
+    with pytest.raises(InputError, match="holds checkpoints of another run"):
+        setup_training([], opts, Resume.NEVER)
+    write_run_config(load_config([], opts), 0)
+    assert setup_training([], opts, Resume.NEVER)[1]
+    log = tmp_path / "out" / "log.txt"
+    assert "(SLURM_RESTART_COUNT is 1): --resume auto is implied" in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
+import os
+import random
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.utils.env import seed_all_rng
 from pixel_parser import pixel_parser_registered, train_to_file
+from real_runs import CLOCKS, assert_same
 from tiny_lip import OPTS, make_lip
 
 from schnet.config import load_config
@@ -20,7 +27,7 @@ from schnet.data.catalog import register_datasets
 from schnet.engine.launch import TORCHRUN_VARIABLES, ProcessLayout, launch
 from schnet.engine.summary import parameter_table
 from schnet.engine.trainer import ParsingTrainer
-from schnet.errors import InputError
+from schnet.errors import InputError, Preempted
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +90,170 @@ def test_resumed_run_equals_an_uninterrupted_one(config: Callable[..., CfgNode])
     assert resumed_results["sem_seg"] == pytest.approx(
         results["sem_seg"], rel=0, abs=0, nan_ok=True
     )
+
+
+def _stop_at(trainer: ParsingTrainer, at: int, number: int, in_test: bool = False) -> None:
+    """Send this process a signal in a training step, or in the evaluation after it."""
+
+    def send(iteration: int) -> None:
+        if iteration == at:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+
+    if in_test:
+        evaluate = trainer._evaluation._evaluate
+
+        def stopped() -> dict[str, Any]:
+            send(trainer.iter)
+            return evaluate()
+
+        trainer._evaluation._evaluate = stopped
+    else:
+        trainer.model.fail = send
+
+
+def _assert_ends_as(whole: ParsingTrainer, resumed: ParsingTrainer) -> None:
+    """Weights, images, best value and the metrics' lines, but for the times, are equal."""
+    assert resumed.model.seen == whole.model.seen[-len(resumed.model.seen) :]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    states = [torch.load(Path(t.cfg.OUTPUT_DIR) / "model_final.pth") for t in (whole, resumed)]
+    for state in states:
+        state["trainer"].pop("metrics")
+    assert_same(*states)
+    lines = [{line.pop("iteration"): line for line in _metrics(t.cfg)} for t in (whole, resumed)]
+    for iteration, expected in lines[0].items():
+        for name in set(expected) - CLOCKS:
+            assert lines[1][iteration][name] == expected[name], (iteration, name)
+
+
+LONG = ("SOLVER.MAX_ITER", "8", "TEST.EVAL_PERIOD", "3", "SOLVER.CHECKPOINT_PERIOD", "4")
+
+
+@pytest.mark.parametrize(
+    ("number", "at", "in_test"),
+    [
+        (signal.SIGTERM, 0, False),  # the first step is finished and saved
+        (signal.SIGUSR1, 4, False),
+        (signal.SIGUSR1, 5, True),  # in an evaluation, saved before it
+        (signal.SIGTERM, 2, False),  # in the step before an evaluation
+    ],
+)
+def test_signal_ends_a_run_that_resumes_as_if_undisturbed(
+    config: Callable[..., CfgNode],
+    caplog: pytest.LogCaptureFixture,
+    number: signal.Signals,
+    at: int,
+    in_test: bool,
+) -> None:
+    whole, _ = _train(config("whole", *LONG))
+    torch.manual_seed(0)
+    trainer = ParsingTrainer(config("parts", *LONG))
+    _stop_at(trainer, at, number, in_test)
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)
+    with caplog.at_level(logging.INFO, logger="schnet"), pytest.raises(Preempted):
+        trainer.train()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)) == handlers
+    out, newest = Path(trainer.cfg.OUTPUT_DIR), f"model_{at:07d}.pth"
+    assert (out / "last_checkpoint").read_text() == newest
+    told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert told == [
+        f"{number.name} came in iteration {at}; {out / newest} is saved: continue with --resume"
+    ]
+    resumed, _ = _train(config("parts", *LONG), resume=True)
+    assert resumed.start_iter == at + 1
+    _assert_ends_as(whole, resumed)
+
+
+def test_run_killed_in_an_evaluation_resumes_with_it(config: Callable[..., CfgNode]) -> None:
+    whole, _ = _train(config("whole", *LONG))
+    torch.manual_seed(0)
+    trainer = ParsingTrainer(config("parts", *LONG))
+
+    def kill() -> dict[str, Any]:
+        raise RuntimeError("power cut")
+
+    trainer._evaluation._evaluate = kill
+    with pytest.raises(RuntimeError):
+        trainer.train()
+    resumed, _ = _train(config("parts", *LONG), resume=True)
+    _assert_ends_as(whole, resumed)
+
+
+def test_signal_in_the_last_step_lets_the_run_finish(config: Callable[..., CfgNode]) -> None:
+    torch.manual_seed(0)
+    trainer = ParsingTrainer(config("out", "TEST.EVAL_PERIOD", "0"))
+    trainer._evaluation._evaluate = lambda: {}
+    trainer._evaluation._interruptible = contextlib.nullcontext
+    _stop_at(trainer, 3, signal.SIGTERM)
+    trainer.train()
+    assert (Path(trainer.cfg.OUTPUT_DIR) / "model_final.pth").exists()
+
+
+def test_error_after_a_signal_is_told_as_preemption(
+    config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = ParsingTrainer(config())
+
+    def lose_peer(iteration: int) -> None:
+        if iteration == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("connection reset by peer")
+
+    trainer.model.fail = lose_peer
+    with pytest.raises(Preempted):
+        trainer.train()
+    assert "could not be finished (connection reset by peer)" in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_random_numbers_go_on_where_they_were(config: Callable[..., CfgNode]) -> None:
+    def drawn(folder: str, seed: int, *, stop: int = -1, resume: bool = False) -> list[Any]:
+        found: list[Any] = []
+
+        def draw(iteration: int) -> None:
+            found.append((float(torch.rand(())), random.random(), float(np.random.rand())))
+            if len(found) == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        opts = ("SOLVER.MAX_ITER", "6", "DATALOADER.NUM_WORKERS", "1")
+        trainer = ParsingTrainer(config(folder, *opts))
+        seed_all_rng(seed)
+        trainer.resume_or_load(resume)
+        trainer.model.fail = draw
+        with contextlib.suppress(Preempted):
+            trainer.train()
+        return found
+
+    whole = drawn("whole", 5)
+    assert len(set(whole)) == 6
+    assert drawn("parts", 5, stop=3) + drawn("parts", 6, resume=True) == whole
+
+
+def test_changed_batch_size_goes_on_with_the_next_images(config: Callable[..., CfgNode]) -> None:
+    whole, _ = _train(config("whole", "SOLVER.MAX_ITER", "6"))
+    _train(config("parts", "SOLVER.MAX_ITER", "3"))
+    opts = ("SOLVER.MAX_ITER", "7", "SOLVER.IMS_PER_BATCH", "1")
+    resumed, _ = _train(config("parts", *opts), resume=True)
+    assert resumed.model.seen == whole.model.seen[6:10]
+    opts = ("SOLVER.MAX_ITER", "8", "SOLVER.IMS_PER_BATCH", "2")
+    again, _ = _train(config("parts", *opts), resume=True)
+    assert again.model.seen == whole.model.seen[10:12]
+
+
+def test_broken_images_are_counted_over_a_resumption(
+    config: Callable[..., CfgNode], tmp_path: Path
+) -> None:
+    cfg = config("out", "DATALOADER.MAX_BAD_IMAGES", "1", "SOLVER.MAX_ITER", "5")
+    images = sorted((tmp_path / "data").rglob("train_*.jpg"))
+    images[0].write_bytes(b"no image")
+    _train(cfg)
+    saved = torch.load(Path(cfg.OUTPUT_DIR) / "model_final.pth", weights_only=True)
+    assert list(saved["trainer"]["broken"]) == [str(images[0])]
+    images[1].write_bytes(b"no image")
+    longer = config("out", "DATALOADER.MAX_BAD_IMAGES", "1", "SOLVER.MAX_ITER", "10")
+    with pytest.raises(InputError, match="2 training images are broken"):
+        _train(longer, resume=True)
 
 
 def test_trains_what_requires_gradients_and_nothing_else(config: Callable[..., CfgNode]) -> None:
