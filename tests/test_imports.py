@@ -59,7 +59,7 @@ ALLOWED = {
     "schnet.restarts": {"schnet.errors"},
     "schnet.run_config": {"schnet.errors", "schnet.data", "schnet.restarts"},
     "schnet.setup": {
-        *BASICS,
+        *(*BASICS, "schnet.export_file"),
         *("schnet.config", "schnet.logs", "schnet.restarts", "schnet.run_config"),
         "schnet.wandb_package",
         *("schnet.data", "schnet.modeling", "schnet.evaluation"),

@@ -299,6 +299,23 @@ def test_finished_run_resumes_to_its_results_without_another_step(
     assert resumed.model.seen == []
 
 
+def test_checkpoint_of_the_first_format_resumes_at_its_images(
+    config: Callable[..., CfgNode],
+) -> None:
+    whole, _ = _train(config("whole"))
+    _train(config("out", "SOLVER.MAX_ITER", "2"))
+    path = Path(config().OUTPUT_DIR) / "model_final.pth"
+    saved = torch.load(path, weights_only=True)
+    hooks = {"EvaluationHook": {"results": saved["trainer"]["hooks"]["EvaluationHook"]["results"]}}
+    kept = {name: saved[name] for name in ("model", "optimizer", "iteration")}
+    scheduler = {**saved["scheduler"], "base_lrs": saved["scheduler"]["base_lrs"]}
+    first = {"format": "schnet-checkpoint/1", "scheduler": scheduler, "trainer": {"hooks": hooks}}
+    torch.save({**first, **kept}, path)
+    resumed, _ = _train(config(), resume=True)
+    assert resumed.start_iter == 2
+    assert resumed.model.seen == whole.model.seen[len(whole.model.seen) - len(resumed.model.seen) :]
+
+
 def test_longer_schedule_goes_on_after_the_end(config: Callable[..., CfgNode]) -> None:
     _train(config())
     resumed, _ = _train(config("out", "SOLVER.MAX_ITER", "6"), resume=True)

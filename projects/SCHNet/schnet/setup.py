@@ -29,6 +29,7 @@ from schnet.data.catalog import (
 from schnet.data.custom import CustomPaths, require_mirror_pairs
 from schnet.errors import InputError
 from schnet.evaluation.watched_metric import build_watched_metric
+from schnet.export_file import is_export
 from schnet.logs import start_logging
 from schnet.restarts import find_restart
 from schnet.run_config import CONFIG_FILE, read_run_config
@@ -236,6 +237,8 @@ def _check_mirroring(cfg: CfgNode) -> None:
 
 def _check_bases(cfg: CfgNode) -> None:
     """Find the files of the bases that this config builds, and refuse what is no weight file."""
+    if is_export(cfg.MODEL.WEIGHTS):
+        return
     only_clip = cfg.MODEL.BACKBONE.NAME == "ClipBackbone"
     reads_text = cfg.MODEL.SRM.ENABLED or cfg.MODEL.SEM_SEG_HEAD.CLASSIFIER == "text"
     for base, is_built in (("SAM", not only_clip), ("CLIP", only_clip or reads_text)):

@@ -18,6 +18,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from schnet.checkpoint import (
+    FINAL_CHECKPOINT,
     INITIAL_CHECKPOINT,
     ParsingCheckpointer,
     checkpoint_name,
@@ -29,8 +30,6 @@ from schnet.engine.rng import gather_rng_states
 
 Results = dict[str, Any]
 """Nested by data set (where there are several), task and metric; numbers in percent."""
-
-FINAL_CHECKPOINT = "model_final"
 
 
 def is_due(iteration: int, period: int, max_iter: int) -> bool:
@@ -105,7 +104,7 @@ class EvaluationHook(HookBase):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore them; a pending evaluation is then run at the start of the training."""
-        self.results, self.pending = state["results"], state["pending"]
+        self.results, self.pending = state["results"], state.get("pending", False)
 
 
 class CheckpointHook(HookBase):

@@ -111,7 +111,9 @@ class ParsingTrainer(DefaultTrainer):
             return
         saved = self.checkpointer.resume(self.cfg.OUTPUT_DIR)
         self.start_iter = saved["iteration"] + 1
-        self._state.rng = saved.get("rng", [])
+        self._state.rng = saved.get("rng")
+        if self._state.rng is None:
+            self._state.draws = self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
 
     def train(self) -> Results:
         """Run all iterations that are left.
@@ -236,8 +238,10 @@ class ParsingTrainer(DefaultTrainer):
             state = state_dict["hooks"].get(type(hook).__qualname__)
             if state:
                 hook.load_state_dict(state)
-        self._trainer.load_state_dict(state_dict["step"])
-        self._state.load_state_dict(state_dict)
+        # Format 1 has neither: `resume_or_load` knows the position by its iteration.
+        if "step" in state_dict:
+            self._trainer.load_state_dict(state_dict["step"])
+            self._state.load_state_dict(state_dict)
 
     def _own_hooks(self) -> list[HookBase]:
         # The schedule's state is saved beside the optimizer's, not by its hook as well.
