@@ -16,8 +16,8 @@ EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_PREEMPTED = 75
 """EX_TEMPFAIL of sysexits.h: a signal ended the run, which is saved: `--resume` continues it."""
 
-# torchrun looks at its processes ten times a second.
-_TURN_SECONDS = 1.5
+# In this time the first process has ended and torchrun, which looks ten times a second, seen it.
+_TURN_SECONDS = 5.0
 
 _STORAGE_REMEDIES = {
     errno.ENOSPC: "free space",
@@ -101,5 +101,5 @@ def _wait_for_turn() -> None:
     torchrun ends the others as soon as one has ended; where only this one fails, it speaks late.
     """
     local_rank = os.environ.get("LOCAL_RANK", "")
-    if "TORCHELASTIC_RUN_ID" in os.environ and local_rank.isdecimal():
-        time.sleep(_TURN_SECONDS * int(local_rank))
+    if "TORCHELASTIC_RUN_ID" in os.environ and local_rank.isdecimal() and int(local_rank) > 0:
+        time.sleep(_TURN_SECONDS + 0.5 * int(local_rank))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -308,6 +309,9 @@ def _build(
         num_workers=num_workers,
         collate_fn=_as_list,
         worker_init_fn=_start_worker,
+        # In a process that was spawned itself, Python would spawn the workers too: each imports
+        # everything anew, at each evaluation, and a signal ends it meanwhile.
+        multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
         # torch would draw the workers' seeds, which nothing uses, from the run's random numbers.
         generator=torch.Generator().manual_seed(0),
     )

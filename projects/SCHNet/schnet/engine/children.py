@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -63,6 +64,9 @@ def run_children(body: Callable[..., Any], ranks: Sequence[int], args: tuple[Any
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.process.pid, number)
 
+    with handling_signals(signal.SIG_IGN):
+        # Python's own helper process, which a signal to every process would end otherwise.
+        resource_tracker.ensure_running()
     with handling_signals(forward):
         try:
             for rank in ranks:

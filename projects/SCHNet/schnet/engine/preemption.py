@@ -18,8 +18,10 @@ PREEMPTION_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextlib.contextmanager
-def handling_signals(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Call `handle` for the preemption signals while the context is open.
+def handling_signals(
+    handle: Callable[[int, FrameType | None], None] | signal.Handlers,
+) -> Iterator[None]:
+    """Call `handle` for the preemption signals while the context is open, or do as it says.
 
     Afterwards the earlier handlers are in place again. Only the main thread may handle signals:
     in another one the context does nothing.
