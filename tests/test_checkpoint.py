@@ -141,7 +141,7 @@ def test_missing_and_unknown_keys_are_named_and_nothing_changes(tmp_path: Path) 
     torch.save(state, tmp_path / "w.pth")
     model = _Model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(InputError, match=r"lacks body.bias and it has body.gain"):
+    with pytest.raises(InputError, match=r"lacks body.bias and it has the unknown body.gain"):
         load_model_weights(model, str(tmp_path / "w.pth"))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
