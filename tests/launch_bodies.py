@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -23,6 +24,11 @@ def write_ranks(folder: str) -> None:
         "sum": sum(comm.all_gather(comm.get_rank() + 1)),
     }
     (Path(folder) / f"{comm.get_rank()}.json").write_text(json.dumps(facts))
+
+
+def write_start_method(folder: str) -> None:
+    """Write how this process would start others."""
+    (Path(folder) / f"{comm.get_rank()}.txt").write_text(multiprocessing.get_start_method())
 
 
 def refuse_on_rank_one() -> None:

@@ -131,6 +131,16 @@ def test_bad_input_comes_back_once_and_stops_all(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_start_their_own_as_a_single_one_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A loader's workers, that is: spawned ones import all anew at every evaluation."""
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
+    launch(launch_bodies.write_start_method, TWO, (str(tmp_path),))
+    assert [path.read_text() for path in tmp_path.iterdir()] == [method, method]
+
+
 def test_cpu_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cores = os.cpu_count() or 1
     # What torch would take by itself: more than there is for each, whatever this machine has.
