@@ -55,6 +55,21 @@ def die() -> None:
     comm.synchronize()
 
 
+def die_before_a_worker(folder: str) -> None:
+    """Be killed while a process that was forked off lives on, as a loader's worker does."""
+    if comm.get_rank() == 0:
+        multiprocessing.get_context("fork").Process(target=_outlive, args=(folder,)).start()
+    die()
+
+
+def _outlive(folder: str) -> None:
+    for _ in range(300):
+        if (Path(folder) / "over").exists():
+            return
+        time.sleep(0.1)
+    (Path(folder) / "waited_for").touch()
+
+
 def wait_for_ever(folder: str) -> None:
     """Tell this process's number, then wait."""
     (Path(folder) / f"{comm.get_rank()}.pid").write_text(str(os.getpid()))

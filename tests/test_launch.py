@@ -282,6 +282,13 @@ def test_killed_process_gives_its_signal() -> None:
     assert caught.value.code == 128 + 9
 
 
+def test_killed_process_is_seen_while_its_workers_live_on(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        launch(launch_bodies.die_before_a_worker, TWO, (str(tmp_path),))
+    (tmp_path / "over").touch()
+    assert not (tmp_path / "waited_for").exists()
+
+
 _BACKGROUND_JOB = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's background jobs have it

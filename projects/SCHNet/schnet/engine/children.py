@@ -27,6 +27,8 @@ from schnet.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, InputError, Preempted,
 
 # For the others, when one process of a preempted run has ended: they have saved and agreed, too.
 _GRACE_SECONDS = 30.0
+# A killed process's sentinel is still held by its loader's workers, until they miss it.
+_LOOK_SECONDS = 1.0
 # A pipe that nobody reads takes this much; the parent reads when the process has ended.
 _MAX_TOLD = 30_000
 
@@ -101,7 +103,7 @@ def leave(code: int) -> NoReturn:
 def _wait_for_all(children: Sequence[_Child]) -> None:
     """Return when all have ended well; else end them and raise for the first that failed."""
     while running := [child.process for child in children if child.process.is_alive()]:
-        wait([process.sentinel for process in running])
+        wait([process.sentinel for process in running], _LOOK_SECONDS)
         codes = [child.process.exitcode for child in children]
         if any(code not in (None, 0) for code in codes):
             break
