@@ -18,6 +18,7 @@ class ScriptedEvaluation(HookBase):
         self._script = iter(results)
         self._period = period
         self.results: Results = {}
+        self.pending = False
         self.count = 0
 
     def after_step(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -23,6 +24,11 @@ def write_ranks(folder: str) -> None:
         "sum": sum(comm.all_gather(comm.get_rank() + 1)),
     }
     (Path(folder) / f"{comm.get_rank()}.json").write_text(json.dumps(facts))
+
+
+def write_start_method(folder: str) -> None:
+    """Write how this process would start others."""
+    (Path(folder) / f"{comm.get_rank()}.txt").write_text(multiprocessing.get_start_method())
 
 
 def refuse_on_rank_one() -> None:
@@ -47,6 +53,21 @@ def die() -> None:
     if comm.get_rank() == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     comm.synchronize()
+
+
+def die_before_a_worker(folder: str) -> None:
+    """Be killed while a process that was forked off lives on, as a loader's worker does."""
+    if comm.get_rank() == 0:
+        multiprocessing.get_context("fork").Process(target=_outlive, args=(folder,)).start()
+    die()
+
+
+def _outlive(folder: str) -> None:
+    for _ in range(300):
+        if (Path(folder) / "over").exists():
+            return
+        time.sleep(0.1)
+    (Path(folder) / "waited_for").touch()
 
 
 def wait_for_ever(folder: str) -> None:

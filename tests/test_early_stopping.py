@@ -65,7 +65,9 @@ def test_reason_names_metric_direction_and_key() -> None:
 
 
 def test_gain_must_be_as_large_as_the_least_difference() -> None:
-    assert len(_run([1, 1.4, 1.8, 2.2, 9], min_delta=1.0)[0].done) == 3
+    run = _run([1, 1.4, 1.8, 2.2, 9], min_delta=1.0)[0]
+    assert len(run.done) == 3
+    assert "no better mIoU by at least 1 (" in str(run.stop_reason)
     # Against the last best, not the last value: two steps of 0.4 are a gain of 0.8.
     assert len(_run([1, 1.4, 1.8, 2.2, 2.3], patience=3, min_delta=0.5)[0].done) == 5
     assert len(_run([1, 1.5, 2.0, 2.5], patience=1, min_delta=0.5)[0].done) == 4

@@ -131,6 +131,16 @@ def test_bad_input_comes_back_once_and_stops_all(
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_start_their_own_as_a_single_one_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A loader's workers, that is: spawned ones import all anew at every evaluation."""
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
+    launch(launch_bodies.write_start_method, TWO, (str(tmp_path),))
+    assert [path.read_text() for path in tmp_path.iterdir()] == [method, method]
+
+
 def test_cpu_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cores = os.cpu_count() or 1
     # What torch would take by itself: more than there is for each, whatever this machine has.
@@ -270,6 +280,13 @@ def test_killed_process_gives_its_signal() -> None:
     with pytest.raises(SystemExit) as caught:
         launch(launch_bodies.die, TWO)
     assert caught.value.code == 128 + 9
+
+
+def test_killed_process_is_seen_while_its_workers_live_on(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        launch(launch_bodies.die_before_a_worker, TWO, (str(tmp_path),))
+    (tmp_path / "over").touch()
+    assert not (tmp_path / "waited_for").exists()
 
 
 _BACKGROUND_JOB = """

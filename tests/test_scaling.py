@@ -112,3 +112,20 @@ def test_run_trains_and_resumes_by_the_scaled_numbers(
     assert resumed.start_iter == 2
     assert resumed.model.seen == whole.model.seen[4:]
     assert torch.equal(resumed.model.head.weight, whole.model.head.weight)
+
+
+@pytest.mark.parametrize("reference", [0, 2])
+def test_scaled_run_is_not_resumed_with_other_processes(
+    config: Callable[..., CfgNode], tmp_path: Path, reference: int
+) -> None:
+    ParsingTrainer(config("run")).train()
+    path = tmp_path / "run" / "model_final.pth"
+    content = torch.load(path, weights_only=True)
+    content["rng"] *= 3  # as three processes write it
+    torch.save(content, path)
+    resumed = ParsingTrainer(config("run", "SOLVER.REFERENCE_WORLD_SIZE", str(reference)))
+    if not reference:
+        resumed.resume_or_load(resume=True)
+        return
+    with pytest.raises(InputError, match="saved by 3 processes, there are 1, and SOLVER.REFERENCE"):
+        resumed.resume_or_load(resume=True)

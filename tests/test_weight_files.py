@@ -59,6 +59,9 @@ def test_safetensors(tmp_path: Path) -> None:
 
     safetensors.save_file(_state(), tmp_path / "w.safetensors")
     _assert_same(read_state_dict(str(tmp_path / "w.safetensors"), KEY))
+    # Notes may have a tensor's keys, as an export's have its type.
+    safetensors.save_file(_state(), tmp_path / "w.safetensors", {"dtype": "float16"})
+    assert check_weights(str(tmp_path / "w.safetensors"), KEY)
     (tmp_path / "bad.safetensors").write_bytes(b"no header")
     with pytest.raises(InputError, match=r"bad.safetensors, which cannot be read"):
         read_state_dict(str(tmp_path / "bad.safetensors"), KEY)

@@ -50,8 +50,10 @@ def _train(
     period: int = 20,
     eval_period: int = 1000,
     fail_at: int = -1,
+    pending: bool = False,
 ) -> HookRun:
     evaluation = _Evaluation(of_metric(*range(1, 50)), eval_period)
+    evaluation.pending = pending
     hooks = [evaluation, WriterHook(evaluation, writers, period)]
     return HookRun(hooks, start=start, max_iter=max_iter, step=_step).train(stop, fail_at)
 
@@ -178,6 +180,19 @@ def test_resumed_run_replaces_the_rows_that_it_computes_again(tmp_path: Path, ta
     assert path.read_text().startswith("\n".join(before.splitlines()[:3]))
 
 
+@pytest.mark.parametrize("last", [0, 39])
+def test_row_of_an_evaluation_that_is_made_up_for_is_replaced(tmp_path: Path, last: int) -> None:
+    """A run that is preempted in an evaluation has written its step's row when it ends."""
+    path = tmp_path / "metrics.csv"
+    _train([CsvWriter(path)], last + 1, max_iter=last + 1)
+    before = [row["iteration"] for row in _table(path)]
+    assert before[-1] == str(last)
+    _train([CsvWriter(path)], 60, start=last + 1, pending=True)
+    expected = {0: ["19", "39", "59"], 39: ["19", "59"]}[last]
+    assert [row["iteration"] for row in _table(path)] == expected
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+
+
 def test_run_that_is_over_keeps_its_table(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     _train([CsvWriter(path)], 40, max_iter=40)
@@ -215,6 +230,16 @@ def test_foreign_table_is_refused_and_kept(tmp_path: Path, content: bytes) -> No
     with pytest.raises(InputError, match=r"metrics\.csv is not the table of a training run"):
         CsvWriter(path)
     assert path.read_bytes() == content
+
+
+def test_table_of_a_run_whose_first_steps_were_skipped_is_one(tmp_path: Path) -> None:
+    """It could not be resumed."""
+    path = tmp_path / "metrics.csv"
+    with EventStorage() as storage:
+        storage.put_scalars(bad_steps=1, lr=0.5, smoothing_hint=False)
+        CsvWriter(path).write()
+    _train([CsvWriter(path)], 20, start=1)
+    assert [row["iteration"] for row in _table(path)] == ["0", "19"]
 
 
 def test_value_that_is_no_number_is_an_empty_cell(tmp_path: Path) -> None:

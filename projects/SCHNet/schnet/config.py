@@ -194,7 +194,7 @@ def _add_solver_keys(cfg: CN) -> None:
     # WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD are divided by k (periods and MAX_ITER
     # stay >= 1), so that the images of a run stay as many; EMA.DECAY becomes DECAY^k. Not scaled:
     # ACCUMULATE_STEPS (a process's share of a step stays as large), MAX_BAD_STEPS and what counts
-    # single images. A run must be resumed with as many processes as it was begun with.
+    # single images. Such a run resumes with as many processes as it was begun with only.
     cfg.SOLVER.REFERENCE_WORLD_SIZE = 0
     # AdamW on the trained parameters; learning rate of a batch of IMS_PER_BATCH images.
     cfg.SOLVER.BASE_LR = 2e-4

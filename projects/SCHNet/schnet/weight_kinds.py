@@ -17,6 +17,8 @@ _ZIP_HEAD = b"PK\x03\x04"
 _PICKLE_HEAD = b"\x80"
 _HEAD_BYTES = 1024
 _LENGTH_BYTES = 8
+# The key of what is no tensor in a safetensors header.
+_NOTES = "__metadata__"
 # safetensors' own limit.
 _MAX_HEADER_BYTES = 100_000_000
 
@@ -86,7 +88,11 @@ def _safetensors_fault(path: str | os.PathLike[str], head: bytes) -> str:
                 file.seek(_LENGTH_BYTES)
                 header = json.loads(file.read(length))
             whole += max(
-                (entry["data_offsets"][1] for entry in header.values() if "dtype" in entry),
+                (
+                    entry["data_offsets"][1]
+                    for name, entry in header.items()
+                    if name != _NOTES  # which may have any keys
+                ),
                 default=0,
             )
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):

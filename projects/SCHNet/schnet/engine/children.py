@@ -28,6 +28,8 @@ from schnet.errors import EXIT_BAD_INPUT, EXIT_PREEMPTED, InputError, Preempted,
 
 # For the others, when one process of a preempted run has ended: they have saved and agreed, too.
 _GRACE_SECONDS = 30.0
+# A killed process's sentinel is still held by its loader's workers, until they miss it.
+_LOOK_SECONDS = 1.0
 # A pipe that nobody reads takes this much; the parent reads when the process has ended.
 _MAX_TOLD = 30_000
 
@@ -56,6 +58,7 @@ def run_children(body: Callable[..., Any], ranks: Sequence[int], args: tuple[Any
             interrupted (Ctrl-C); the others have been stopped.
     """
     context = multiprocessing.get_context("spawn")
+    method = multiprocessing.get_start_method()
     children: list[_Child] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -71,7 +74,9 @@ def run_children(body: Callable[..., Any], ranks: Sequence[int], args: tuple[Any
         try:
             for rank in ranks:
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run_child, args=(sender, body, rank, args))
+                process = context.Process(
+                    target=_run_child, args=(sender, method, body, rank, args)
+                )
                 process.start()
                 sender.close()
                 children.append(_Child(process, receiver))
@@ -102,7 +107,7 @@ def leave(code: int) -> NoReturn:
 def _wait_for_all(children: Sequence[_Child]) -> None:
     """Return when all have ended well; else end them and raise for the first that failed."""
     while running := [child.process for child in children if child.process.is_alive()]:
-        wait([process.sentinel for process in running])
+        wait([process.sentinel for process in running], _LOOK_SECONDS)
         codes = [child.process.exitcode for child in children]
         if any(code not in (None, 0) for code in codes):
             break
@@ -147,11 +152,14 @@ def _take_told(child: _Child) -> tuple[bool, str] | None:
 
 
 def _run_child(
-    told: Connection, body: Callable[..., Any], rank: int, args: tuple[Any, ...]
+    told: Connection, method: str, body: Callable[..., Any], rank: int, args: tuple[Any, ...]
 ) -> None:
     """Be one of the processes; what the user can put right goes to the parent in one sentence."""
     # Ctrl-C reaches every process of a terminal; the parent ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What was spawned would spawn: a loader's workers would each import all anew, at every
+    # evaluation. They start as in a run of one process, or under torchrun.
+    multiprocessing.set_start_method(method, force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         body(rank, *args)

@@ -19,8 +19,9 @@ from schnet.errors import InputError
 logger = logging.getLogger(__name__)
 
 INDEX_COLUMN = "iteration"
-# A table with these columns is one of ours, and no file of the user's.
-_OWN_COLUMNS = {INDEX_COLUMN, "total_loss"}
+# A table with one of these columns is one of ours, and no file of the user's; a run whose first
+# steps are all skipped has no losses.
+_OWN_COLUMNS = {"total_loss", "lr"}
 
 Row = list[str]
 
@@ -46,7 +47,7 @@ class CsvWriter(RunWriter):
         self._path = Path(path)
         self._columns, _ = self._read()
 
-    def start(self, iteration: int) -> None:
+    def start(self, iteration: int, resumes: bool) -> None:
         """Keep the lines of an earlier run up to here; those that follow are computed again.
 
         The table of another run, which began before this one, is moved to
@@ -55,7 +56,7 @@ class CsvWriter(RunWriter):
         self._columns, rows = self._read()
         if not rows:
             return
-        if iteration > 0:
+        if resumes:
             self._replace(self._columns, [row for row in rows if int(row[0]) < iteration])
             return
         number = 1 + len(list(self._path.parent.glob(f"{self._path.stem}_earlier_*.csv")))
@@ -109,7 +110,7 @@ class CsvWriter(RunWriter):
         if not text:
             return [], []
         columns, rows = (lines[0], lines[1:]) if lines else ([], [])
-        if not set(columns) >= _OWN_COLUMNS or columns[0] != INDEX_COLUMN:
+        if not _OWN_COLUMNS.intersection(columns) or columns[0] != INDEX_COLUMN:
             raise self._foreign()
         if not all(len(row) == len(columns) and row[0].isdecimal() for row in rows):
             raise self._foreign()

@@ -47,6 +47,8 @@ class EarlyStoppingHook(AfterEvaluationHook):
         self._metric = metric
         self._patience = patience
         self._min_delta = min_delta
+        # The best checkpoint takes any gain, and may be newer than what these messages name.
+        self._told_delta = f" by at least {min_delta:g}" if min_delta else ""
         self.value = metric.worst
         self.count = 0
 
@@ -73,11 +75,12 @@ class EarlyStoppingHook(AfterEvaluationHook):
             self.count += 1
             if self._patience:
                 logger.info(
-                    "%d of %d evaluations in a row without a better %s than %.6g (%s)",
+                    "%d of %d evaluations in a row without a better %s than %.6g%s (%s)",
                     self.count,
                     self._patience,
                     self._metric.name,
                     self.value,
+                    self._told_delta,
                     self._metric.direction,
                 )
 
@@ -88,8 +91,9 @@ class EarlyStoppingHook(AfterEvaluationHook):
         (stops,) = agree_any(comm.is_main_process() and self.should_stop())
         if stops and self.trainer.stop_reason is None:
             self.trainer.stop_early(
-                f"{self._patience} evaluations in a row brought no better {self._metric.name} "
-                f"({self._metric.direction}); raise TEST.EARLY_STOPPING.PATIENCE to go on"
+                f"{self._patience} evaluations in a row brought no better {self._metric.name}"
+                f"{self._told_delta} ({self._metric.direction}); raise "
+                "TEST.EARLY_STOPPING.PATIENCE to go on"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -18,11 +18,13 @@ class RunWriter(EventWriter):
         """Start with nothing written."""
         self._last_iteration = -1
 
-    def start(self, iteration: int) -> None:
-        """Prepare for the first step of this process.
+    def start(self, iteration: int, resumes: bool) -> None:
+        """Prepare for the values of this process.
 
         Args:
-            iteration: of that step; 0 for a new run.
+            iteration: the first whose values are to come; where its evaluation is made up for,
+                the one before the first step.
+            resumes: whether a run goes on; False for one that starts.
         """
 
     def new_scalars(self, storage: Any) -> Iterator[tuple[int, dict[str, float]]]:

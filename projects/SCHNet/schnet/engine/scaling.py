@@ -45,3 +45,26 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
     if was_frozen:
         scaled.freeze()
     return scaled
+
+
+def require_same_processes(cfg: CfgNode, began_with: int, num_processes: int) -> None:
+    """Refuse to go on with a scaled run by other numbers than those it has come to by.
+
+    Its iterations, rate and schedule are those of the processes it began with.
+
+    Args:
+        cfg: of the run; SOLVER.REFERENCE_WORLD_SIZE and OUTPUT_DIR count.
+        began_with: processes that wrote the checkpoint.
+        num_processes: of the run now.
+
+    Raises:
+        InputError: the numbers differ, and there is a reference.
+    """
+    reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference and began_with != num_processes:
+        raise InputError(
+            f"the run in OUTPUT_DIR {cfg.OUTPUT_DIR} was saved by {began_with} processes, there "
+            f"are {num_processes}, and SOLVER.REFERENCE_WORLD_SIZE {reference} scales its "
+            f"iterations by them: resume with {began_with} processes, or start in another "
+            "OUTPUT_DIR with its checkpoint as MODEL.WEIGHTS"
+        )

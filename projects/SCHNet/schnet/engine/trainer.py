@@ -32,7 +32,7 @@ from schnet.engine.preemption import PreemptionSignals
 from schnet.engine.report_hook import build_report_hook
 from schnet.engine.run_state import RunState
 from schnet.engine.samples import SampleImagesHook, build_sample_images
-from schnet.engine.scaling import scale_to_processes
+from schnet.engine.scaling import require_same_processes, scale_to_processes
 from schnet.engine.step import build_step_trainer
 from schnet.engine.summary import parameter_table
 from schnet.engine.validation import add_validation_losses, require_losses
@@ -112,7 +112,9 @@ class ParsingTrainer(DefaultTrainer):
         saved = self.checkpointer.resume(self.cfg.OUTPUT_DIR)
         self.start_iter = saved["iteration"] + 1
         self._state.rng = saved.get("rng")
-        if self._state.rng is None:
+        if self._state.rng is not None:
+            require_same_processes(self.cfg, len(self._state.rng), comm.get_world_size())
+        else:
             self._state.draws = self.start_iter * self.cfg.SOLVER.IMS_PER_BATCH
 
     def train(self) -> Results:

@@ -118,7 +118,8 @@ class WriterHook(AfterEvaluationHook):
         """Tell the writers where the run begins."""
         for writer in self._writers:
             if isinstance(writer, RunWriter):
-                writer.start(self.trainer.start_iter)
+                start = self.trainer.start_iter
+                writer.start(start - int(self._evaluation.pending), resumes=start > 0)
         super().before_train()
 
     def after_evaluation(self, iteration: int) -> None:
