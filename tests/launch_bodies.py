@@ -11,6 +11,8 @@ from pathlib import Path
 
 from detectron2.utils import comm
 
+from schnet.data.broken import BrokenImages
+from schnet.data.loader import MappedImages, _build
 from schnet.engine.preemption import PreemptionSignals
 from schnet.errors import InputError, Preempted
 
@@ -26,9 +28,11 @@ def write_ranks(folder: str) -> None:
     (Path(folder) / f"{comm.get_rank()}.json").write_text(json.dumps(facts))
 
 
-def write_start_method(folder: str) -> None:
-    """Write how this process would start others."""
-    (Path(folder) / f"{comm.get_rank()}.txt").write_text(multiprocessing.get_start_method())
+def write_worker_start(folder: str) -> None:
+    """Write how a loader's workers start in this process."""
+    loader = _build(MappedImages([{}], dict), [[0]], 1, BrokenImages(0)).loader
+    context = loader.multiprocessing_context
+    (Path(folder) / f"{comm.get_rank()}.txt").write_text(context.get_start_method())
 
 
 def refuse_on_rank_one() -> None:

@@ -58,7 +58,6 @@ def run_children(body: Callable[..., Any], ranks: Sequence[int], args: tuple[Any
             interrupted (Ctrl-C); the others have been stopped.
     """
     context = multiprocessing.get_context("spawn")
-    method = multiprocessing.get_start_method()
     children: list[_Child] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -74,9 +73,7 @@ def run_children(body: Callable[..., Any], ranks: Sequence[int], args: tuple[Any
         try:
             for rank in ranks:
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(
-                    target=_run_child, args=(sender, method, body, rank, args)
-                )
+                process = context.Process(target=_run_child, args=(sender, body, rank, args))
                 process.start()
                 sender.close()
                 children.append(_Child(process, receiver))
@@ -152,14 +149,11 @@ def _take_told(child: _Child) -> tuple[bool, str] | None:
 
 
 def _run_child(
-    told: Connection, method: str, body: Callable[..., Any], rank: int, args: tuple[Any, ...]
+    told: Connection, body: Callable[..., Any], rank: int, args: tuple[Any, ...]
 ) -> None:
     """Be one of the processes; what the user can put right goes to the parent in one sentence."""
     # Ctrl-C reaches every process of a terminal; the parent ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What was spawned would spawn: a loader's workers would each import all anew, at every
-    # evaluation. They start as in a run of one process, or under torchrun.
-    multiprocessing.set_start_method(method, force=True)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         body(rank, *args)
