@@ -268,7 +268,8 @@ def test_evaluation_needs_weights_and_writes_beside_the_run(
         setup_evaluation([], opts, Resume.NEVER)
     with pytest.raises(InputError, match="--resume finds no checkpoint"):
         setup_evaluation([], opts, Resume.REQUIRED)
-    _touch(tmp_path, "model_init.pth", "log.txt", "config.yaml")
+    _touch(tmp_path, "log.txt", "config.yaml")
+    torch.save({"model": {"weight": torch.ones(1)}}, tmp_path / "out" / "model_init.pth")
     cfg = setup_evaluation([], opts, Resume.REQUIRED)
     assert cfg.MODEL.WEIGHTS == str(tmp_path / "out" / "model_init.pth")
     assert (tmp_path / "out" / "log.txt").read_text() == ""
@@ -304,3 +305,17 @@ def test_written_config_reads_back_the_same(tmp_path: Path, opts: list[str]) -> 
     write_run_config(cfg, 0)
     again = load_config([tmp_path / "out" / "config.yaml"])
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())
+
+
+def test_evaluation_of_a_run_passes_over_a_damaged_newest_checkpoint(
+    tmp_path: Path, opts: list[str]
+) -> None:
+    _touch(tmp_path, "model_0000007.pth")
+    with pytest.raises(InputError, match=r"model_0000007\.pth"):
+        setup_evaluation([], opts, Resume.AUTO)
+    whole = tmp_path / "out" / "model_0000003.pth"
+    torch.save({"model": {"weight": torch.ones(1)}}, whole)
+    assert setup_evaluation([], opts, Resume.AUTO).MODEL.WEIGHTS == str(whole)
+    damaged = ["MODEL.WEIGHTS", str(tmp_path / "out" / "model_0000007.pth")]
+    with pytest.raises(InputError, match=r"MODEL\.WEIGHTS names .*empty"):
+        setup_evaluation([], [*opts, *damaged], Resume.NEVER)

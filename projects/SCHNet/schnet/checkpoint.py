@@ -55,6 +55,7 @@ __all__ = [
     "DamagedFileError",
     "ParsingCheckpointer",
     "checkpoint_name",
+    "choose_for_all",
     "find_checkpoints",
     "latest_checkpoint",
     "load_model_weights",
@@ -196,6 +197,30 @@ def write_checkpoint(
         torch.save(content, file)
 
 
+def choose_for_all(folder: str | os.PathLike[str]) -> str:
+    """Choose the newest checkpoint of a run that is not damaged, the same on every process.
+
+    Every process must call it; the main one reads the files and decides.
+
+    Args:
+        folder: the run's folder.
+
+    Raises:
+        InputError: on every process, there is no checkpoint or all are damaged.
+    """
+    path, refusal = "", ""
+    if comm.is_main_process():
+        try:
+            path = str(choose_checkpoint(folder))
+        except InputError as error:
+            refusal = str(error)
+    # The first process is the main one.
+    path, refusal = comm.all_gather((path, refusal))[0]
+    if refusal:
+        raise InputError(refusal)
+    return path
+
+
 class ParsingCheckpointer(Checkpointer):
     """Writes a run's checkpoints atomically, on the main process, and loads them strictly."""
 
@@ -267,17 +292,7 @@ class ParsingCheckpointer(Checkpointer):
             InputError: there is no checkpoint, all are damaged, or the newest one that is not
                 cannot be loaded; see `load`.
         """
-        path, refusal = "", ""
-        if comm.is_main_process():
-            try:
-                path = str(choose_checkpoint(folder))
-            except InputError as error:
-                refusal = str(error)
-        # The first process is the main one.
-        path, refusal = comm.all_gather((path, refusal))[0]
-        if refusal:
-            raise InputError(refusal)
-        return self.load(path)
+        return self.load(choose_for_all(folder))
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a checkpoint of this run: the model strictly, and every state.

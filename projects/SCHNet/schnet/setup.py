@@ -17,7 +17,7 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 
 import schnet.modeling  # noqa: F401  registers the architectures
-from schnet.checkpoint import find_checkpoints, latest_checkpoint
+from schnet.checkpoint import choose_for_all, find_checkpoints, latest_checkpoint
 from schnet.config import load_config
 from schnet.data.catalog import (
     class_frequencies,
@@ -34,7 +34,7 @@ from schnet.logs import start_logging
 from schnet.restarts import find_restart
 from schnet.run_config import CONFIG_FILE, read_run_config
 from schnet.wandb_package import import_wandb
-from schnet.weight_files import check_weights, locate_weights
+from schnet.weight_files import check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -140,8 +140,8 @@ def setup_evaluation(
     Args:
         config_files: YAML files, later ones on top.
         opts: alternating keys and values.
-        resume: REQUIRED takes the newest checkpoint of OUTPUT_DIR, AUTO does where there is one;
-            otherwise MODEL.WEIGHTS is evaluated.
+        resume: REQUIRED takes the newest checkpoint of OUTPUT_DIR that is not damaged, AUTO does
+            where there is one; otherwise MODEL.WEIGHTS is evaluated.
 
     Returns:
         The config, frozen; MODEL.WEIGHTS is a file that exists.
@@ -154,13 +154,13 @@ def setup_evaluation(
     newest = latest_checkpoint(cfg.OUTPUT_DIR)
     if resume is Resume.REQUIRED or (resume is Resume.AUTO and newest is not None):
         _decide_resume(cfg.OUTPUT_DIR, resume)
-        cfg.MODEL.WEIGHTS = str(newest)
+        cfg.MODEL.WEIGHTS = choose_for_all(cfg.OUTPUT_DIR)
     if not cfg.MODEL.WEIGHTS:
         raise InputError(
             "--eval-only has no weights to evaluate: give MODEL.WEIGHTS <file>, or --resume for "
             f"the newest checkpoint of OUTPUT_DIR {cfg.OUTPUT_DIR}"
         )
-    cfg.MODEL.WEIGHTS = locate_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+    cfg.MODEL.WEIGHTS = check_weights(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
     cfg.freeze()
     for name in cfg.DATASETS.TEST:
         load_registered([name])

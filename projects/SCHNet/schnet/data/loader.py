@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -132,7 +133,8 @@ class CheckedLoader:
             InputError: a file of the batch is missing, damaged or does not fit its data set, and
                 it is one more than the run goes on without.
         """
-        batches = iter(self.loader)
+        with _signals_held():
+            batches = iter(self.loader)
         try:
             for batch in batches:
                 yield [self._item(item) for item in batch]
@@ -308,7 +310,7 @@ def _build(
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_as_list,
-        worker_init_fn=_start_worker,
+        worker_init_fn=_init_worker,
         # In a process that was spawned itself, Python would spawn the workers too: each imports
         # everything anew, at each evaluation, and a signal ends it meanwhile.
         multiprocessing_context="fork" if num_workers and sys.platform == "linux" else None,
@@ -322,12 +324,18 @@ def _as_list(items: Batch) -> Batch:
     return items
 
 
-def _start_worker(worker: int) -> None:
-    _init_worker(worker)
-    # A scheduler may signal every process of a run. The step that waits for this worker is to be
-    # finished, and the main process ends it then.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back what a scheduler sends to every process of a run; workers that start keep it so.
+
+    The step that waits for a worker is to be finished, and the main process ends the worker then.
+    This thread gets at the end what has come meanwhile.
+    """
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
 def _init_worker(worker: int) -> None:
