@@ -13,7 +13,7 @@ import torch
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 from torch import nn
 
-from schnet.checkpoint import ParsingCheckpointer
+from schnet.checkpoint import ParsingCheckpointer, latest_checkpoint
 from schnet.engine.best import BestCheckpointHook
 from schnet.engine.hooks import (
     CheckpointHook,
@@ -124,6 +124,17 @@ def test_keeping_counts_the_checkpoints_from_before_a_resume(tmp_path: Path) -> 
     _Run(tmp_path, [], save_period=1, keep=2).train(0, 3, 9)
     _Run(tmp_path, [], save_period=1, keep=2).train(3, 5, 9)
     assert _names(tmp_path) == ["model_0000003", "model_0000004"]
+
+
+def test_a_later_checkpoint_that_was_passed_over_costs_no_new_one(tmp_path: Path) -> None:
+    damaged = tmp_path / "model_0000008.pth"
+    damaged.write_bytes(b"half a file")
+    run = _Run(tmp_path, [], save_period=2, keep=1)
+    run.train(3, 5, 20)
+    assert _names(tmp_path) == ["model_0000003", "model_0000008"]
+    assert latest_checkpoint(tmp_path) == tmp_path / "model_0000003.pth"
+    run.train(5, 10, 20)
+    assert _names(tmp_path) == ["model_0000009"]
 
 
 def test_evaluation_comes_before_saving(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 import yaml
 from conftest import CONFIGS, REPOSITORY
 from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
 from tiny_lip import OPTS, make_lip, split_folders
 
 from schnet.config import load_config
@@ -42,6 +43,17 @@ def opts(tmp_path: Path) -> list[str]:
     return [*OPTS, "OUTPUT_DIR", str(tmp_path / "out")]
 
 
+def test_a_folder_that_the_machines_do_not_share_is_refused(
+    tmp_path: Path, opts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One machine would resume and the other start, and each wait for ever for the other."""
+    _touch(tmp_path, "model_init.pth")
+    # The other process, on the other machine, says the same of restarts and sees an empty folder.
+    monkeypatch.setattr(comm, "all_gather", lambda own: [own, False if own is True else own])
+    with pytest.raises(InputError, match="give a folder that all machines share"):
+        setup_training([], opts, Resume.AUTO)
+
+
 def _touch(tmp_path: Path, *names: str) -> None:
     for name in names:
         (tmp_path / "out").mkdir(exist_ok=True)
@@ -60,6 +72,15 @@ def test_cpu_is_taken_where_there_is_no_gpu(
 def test_gpu_is_kept_where_there_is_one(opts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert load_model_config([], [*opts, "MODEL.DEVICE", "cuda"]).MODEL.DEVICE == "cuda"
+
+
+def test_one_gpu_for_several_processes_is_refused(
+    opts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_model_config([], [*opts, "MODEL.DEVICE", "cuda:1"])
+    monkeypatch.setattr(comm, "get_world_size", lambda: 8)
+    with pytest.raises(InputError, match="MODEL.DEVICE is cuda:1 with 8 processes"):
+        load_model_config([], [*opts, "MODEL.DEVICE", "cuda:1"])
 
 
 def test_unknown_device_is_refused(opts: list[str]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import random
 import signal
@@ -254,6 +255,24 @@ def test_broken_images_are_counted_over_a_resumption(
     longer = config("out", "DATALOADER.MAX_BAD_IMAGES", "1", "SOLVER.MAX_ITER", "10")
     with pytest.raises(InputError, match="2 training images are broken"):
         _train(longer, resume=True)
+
+
+def test_bad_steps_are_counted_over_a_resumption(config: Callable[..., CfgNode]) -> None:
+    def train(resume: bool, *opts: str) -> None:
+        trainer = ParsingTrainer(config("out", "SOLVER.MAX_BAD_STEPS", "1", *opts))
+        trainer.resume_or_load(resume)
+        losses = trainer.model.losses
+
+        def first_is_bad(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            factor = math.nan if len(trainer.model.seen) == len(batch) else 1.0
+            return {name: value * factor for name, value in losses(batch).items()}
+
+        trainer.model.losses = first_is_bad
+        trainer.train()
+
+    train(False, "SOLVER.MAX_ITER", "2")
+    with pytest.raises(InputError, match="more than SOLVER.MAX_BAD_STEPS 1"):
+        train(True)
 
 
 def test_trains_what_requires_gradients_and_nothing_else(config: Callable[..., CfgNode]) -> None:

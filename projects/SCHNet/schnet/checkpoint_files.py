@@ -44,8 +44,15 @@ def find_checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(path for path in Path(folder).glob("*.pth") if path.is_file())
 
 
-def periodic_checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """The initial and the periodic checkpoints of a run, oldest first, without best and final."""
+def periodic_checkpoints(
+    folder: str | os.PathLike[str], last_iteration: float = math.inf
+) -> list[Path]:
+    """The initial and the periodic checkpoints of a run, oldest first, without best and final.
+
+    Args:
+        folder: the run's.
+        last_iteration: those of later iterations are left out.
+    """
     iterations = {}
     for path in find_checkpoints(folder):
         match = _PERIODIC.fullmatch(path.name)
@@ -53,7 +60,8 @@ def periodic_checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
             iterations[path] = int(match.group(1))
         elif path.stem == INITIAL_CHECKPOINT:
             iterations[path] = -1
-    return sorted(iterations, key=lambda path: iterations[path])
+    found = [path for path in iterations if iterations[path] <= last_iteration]
+    return sorted(found, key=lambda path: iterations[path])
 
 
 def latest_checkpoint(folder: str | os.PathLike[str]) -> Path | None:

@@ -113,6 +113,7 @@ def setup_training(
     # The main process's word counts: what a restart is known by may be its alone.
     restart = comm.all_gather(restart)[0]
     continues = _decide_resume(cfg.OUTPUT_DIR, Resume.AUTO if restart else resume)
+    _require_one_folder(cfg.OUTPUT_DIR, continues)
     # Their files are missing now rather than after the model is built.
     load_registered(cfg.DATASETS.TRAIN)
     for name in cfg.DATASETS.TEST:
@@ -173,6 +174,12 @@ def setup_evaluation(
 
 def _resolve_device(cfg: CfgNode) -> None:
     """Fall back to the CPU where there is no GPU; `_log_run` says so when logging has begun."""
+    if ":" in cfg.MODEL.DEVICE and comm.get_world_size() > 1:
+        raise InputError(
+            f"config key MODEL.DEVICE is {cfg.MODEL.DEVICE} with {comm.get_world_size()} "
+            "processes, each of which takes a GPU of its own: give cuda, and choose GPUs by "
+            "CUDA_VISIBLE_DEVICES"
+        )
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
 
@@ -263,6 +270,15 @@ def _decide_resume(output_dir: str, resume: Resume) -> bool:
             "give --resume to continue it, or another OUTPUT_DIR"
         )
     return False
+
+
+def _require_one_folder(output_dir: str, continues: bool) -> None:
+    """Refuse a folder that is another one on another machine: one would start, one continue."""
+    if len(set(comm.all_gather(continues))) > 1:
+        raise InputError(
+            f"OUTPUT_DIR {output_dir} holds a checkpoint for some of the run's processes and none "
+            "for others: give a folder that all machines share"
+        )
 
 
 def _register_class_frequencies(cfg: CfgNode) -> None:

@@ -150,7 +150,7 @@ class CheckpointHook(HookBase):
         self._saved, self._evaluated = None, iteration
 
     def save(self, iteration: int) -> None:
-        """Save the run after an iteration, and remove the periodic checkpoints beyond `keep`.
+        """Save the run after an iteration, and remove earlier periodic ones beyond `keep`.
 
         Every process must call it; it returns when the file is written. Where the iteration is
         saved already, nothing happens.
@@ -163,7 +163,9 @@ class CheckpointHook(HookBase):
         is_last = self.trainer.stop_reason is not None or iteration + 1 == self.trainer.max_iter
         self._save(FINAL_CHECKPOINT if is_last else checkpoint_name(iteration), iteration)
         if comm.is_main_process():
-            for path in periodic_checkpoints(self._checkpointer.save_dir)[: -self._keep]:
+            # Later ones were passed over as damaged, or left behind by a run that was set back;
+            # counted as the newest, they would cost the one just written.
+            for path in periodic_checkpoints(self._checkpointer.save_dir, iteration)[: -self._keep]:
                 path.unlink()
         # The others must not leave a run, nor let it be killed, before it is saved.
         comm.synchronize()
