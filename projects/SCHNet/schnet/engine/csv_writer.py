@@ -72,7 +72,9 @@ class CsvWriter(RunWriter):
             OSError: the disk is full or the file may not be written.
         """
         for iteration, values in self.new_scalars(get_event_storage()):
-            added = sorted(values.keys() - set(self._columns), key=_column_order)
+            # A skipped first step has no loss; the column that tells our table comes first.
+            wanted = values.keys() | {"total_loss"}
+            added = sorted(wanted - set(self._columns), key=_column_order)
             if added or not self._path.exists():
                 _, rows = self._read()
                 self._replace([*(self._columns or [INDEX_COLUMN]), *added], rows)
