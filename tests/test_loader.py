@@ -5,6 +5,7 @@ import os
 import signal
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -207,6 +208,17 @@ def test_one_broken_image_more_than_the_limit_is_refused(lip: Path) -> None:
     _break(lip, *IDS)
     with pytest.raises(InputError, match="no image is left to train on"):
         take(5, "DATALOADER.MAX_BAD_IMAGES", 9)
+
+
+def test_a_draw_reads_no_more_broken_images_than_end_the_run() -> None:
+    """A disk that is gone must not be asked for a whole data set first."""
+
+    def refuse(entry: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+        raise InputError(f"{entry['file_name']} is empty")
+
+    dicts = [{"file_name": f"{name}.jpg"} for name in IDS]
+    for limit in (0, 1, 3):
+        assert len(MappedDraws(dicts, refuse, 0, limit)[0, 0].found) == limit + 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])

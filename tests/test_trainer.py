@@ -309,6 +309,21 @@ def test_metrics_and_results_are_written(config: Callable[..., CfgNode]) -> None
     assert names == {"model_init", "model_0000001", "model_best", "model_final"}
 
 
+def test_validation_loss_is_computed_in_the_type_of_training(
+    config: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def note(cfg: CfgNode, model: Any, dtype: torch.dtype | None, results: Any) -> Any:
+        seen.append(dtype)
+        return results
+
+    monkeypatch.setattr("schnet.engine.trainer.add_validation_losses", note)
+    opts = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16", "SOLVER.MAX_ITER", "1")
+    _train(config("out", *opts))
+    assert seen == [torch.bfloat16]
+
+
 def test_finished_run_resumes_to_its_results_without_another_step(
     config: Callable[..., CfgNode],
 ) -> None:
