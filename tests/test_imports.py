@@ -50,13 +50,14 @@ ALLOWED = {
     "schnet.config_checks": {"schnet.errors"},
     "schnet.data": {"schnet.errors", "schnet.data"},
     "schnet.modeling": {*BASICS, "schnet.modeling"},
-    "schnet.planning": {"schnet.errors", "schnet.modeling", "schnet.planning"},
+    "schnet.planning": {"schnet.errors", "schnet.modeling", "schnet.planning", "schnet.scaling"},
     "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
     "schnet.reporting": {
         *("schnet.errors", "schnet.data", "schnet.evaluation", "schnet.visualization"),
-        *("schnet.reporting", "schnet.run_config"),
+        *("schnet.reporting", "schnet.run_config", "schnet.checkpoint"),
     },
     "schnet.restarts": {"schnet.errors"},
+    "schnet.scaling": {"schnet.errors"},
     "schnet.run_config": {"schnet.errors", "schnet.data", "schnet.restarts"},
     "schnet.setup": {
         *(*BASICS, "schnet.export_file"),

@@ -32,7 +32,6 @@ from schnet.engine.preemption import PreemptionSignals
 from schnet.engine.report_hook import build_report_hook
 from schnet.engine.run_state import RunState
 from schnet.engine.samples import SampleImagesHook, build_sample_images
-from schnet.engine.scaling import require_same_processes, scale_to_processes
 from schnet.engine.step import build_step_trainer
 from schnet.engine.summary import parameter_table
 from schnet.engine.validation import add_validation_losses, require_losses
@@ -41,6 +40,7 @@ from schnet.errors import InputError, Preempted, storage_error
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
 from schnet.evaluation.test_time import build_test_model
 from schnet.evaluation.watched_metric import build_watched_metric
+from schnet.scaling import require_same_processes, scale_to_processes
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer
 
 from schnet.errors import InputError
 from schnet.modeling.sam_encoder import SAM_VARIANTS
@@ -15,6 +14,7 @@ from schnet.planning.gpus import Gpu, training_hours
 from schnet.planning.memory import HeldMemory, PeakModel, held_memory
 from schnet.planning.model import PlannedModel, build_planned_model
 from schnet.planning.step import StepTrace, trace_step
+from schnet.scaling import scale_to_processes
 
 Size = tuple[int, int]
 
@@ -51,8 +51,7 @@ class Run:
         """
         reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
         _require_multiple(cfg.SOLVER.IMS_PER_BATCH, reference or 1, "SOLVER.REFERENCE_WORLD_SIZE")
-        cfg = DefaultTrainer.auto_scale_workers(cfg, gpus)
-        solver = cfg.SOLVER
+        solver = scale_to_processes(cfg, gpus).SOLVER
         _require_multiple(solver.IMS_PER_BATCH, gpus, "--gpus")
         per_gpu = solver.IMS_PER_BATCH // gpus
         parts = solver.ACCUMULATE_STEPS
