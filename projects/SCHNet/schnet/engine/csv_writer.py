@@ -19,9 +19,9 @@ from schnet.errors import InputError
 logger = logging.getLogger(__name__)
 
 INDEX_COLUMN = "iteration"
-# A table with one of these columns is one of ours, and no file of the user's; a run whose first
-# steps are all skipped has no losses.
-_OWN_COLUMNS = {"total_loss", "lr"}
+# A table with this column is one of ours, and no file of the user's. It is there from the first
+# line on, also where the first steps were skipped and had no loss.
+OWN_COLUMN = "total_loss"
 
 Row = list[str]
 
@@ -72,8 +72,7 @@ class CsvWriter(RunWriter):
             OSError: the disk is full or the file may not be written.
         """
         for iteration, values in self.new_scalars(get_event_storage()):
-            # A skipped first step has no loss; the column that tells our table comes first.
-            wanted = values.keys() | {"total_loss"}
+            wanted = {OWN_COLUMN, *values}
             added = sorted(wanted - set(self._columns), key=_column_order)
             if added or not self._path.exists():
                 _, rows = self._read()
@@ -112,7 +111,7 @@ class CsvWriter(RunWriter):
         if not text:
             return [], []
         columns, rows = (lines[0], lines[1:]) if lines else ([], [])
-        if not _OWN_COLUMNS.intersection(columns) or columns[0] != INDEX_COLUMN:
+        if OWN_COLUMN not in columns or columns[0] != INDEX_COLUMN:
             raise self._foreign()
         if not all(len(row) == len(columns) and row[0].isdecimal() for row in rows):
             raise self._foreign()
