@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
@@ -71,3 +72,18 @@ def train_to_file(config: str, folder: str) -> None:
         results = ParsingTrainer(load_config([file])).train()
     if results:
         (Path(folder) / f"rank{comm.get_rank()}.json").write_text(json.dumps(results))
+
+
+def train_until(cfg: CfgNode, at: int, error: Exception) -> ParsingTrainer:
+    """Train until an iteration raises."""
+    torch.manual_seed(0)
+    trainer = ParsingTrainer(cfg)
+
+    def fail(iteration: int) -> None:
+        if iteration == at:
+            raise error
+
+    trainer.model.fail = fail
+    with pytest.raises(type(error)):
+        trainer.train()
+    return trainer

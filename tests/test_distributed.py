@@ -15,16 +15,16 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from pixel_parser import pixel_parser_registered
+from spawned import TWO, prepare_spawning
 from step_fakes import ValueModel, item, run_steps, step_trainer
 from tiny_lip import OPTS, make_lip
 
 from schnet.config import load_config
 from schnet.data.catalog import register_datasets
-from schnet.engine.launch import TORCHRUN_VARIABLES, ProcessLayout, launch
+from schnet.engine.launch import launch
 from schnet.engine.trainer import ParsingTrainer, _distribute
 from schnet.errors import InputError
 
-TWO = ProcessLayout(2, 1, 0, "gloo", "auto")
 IGNORED = 255
 FROZEN = ("backbone.encoder.", "clip.")
 # Labelled share of each image of a batch: uneven halves; and a process without any label.
@@ -51,11 +51,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     """Start the two processes once, which takes longer than what they do."""
     folder = tmp_path_factory.mktemp("distributed")
     with pytest.MonkeyPatch.context() as patch:
-        for name in TORCHRUN_VARIABLES:
-            patch.delenv(name, raising=False)
-        # The spawned processes find this file and the data.
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        patch.setenv("DETECTRON2_DATASETS", str(folder / "data"))
+        prepare_spawning(patch, folder / "data")
         make_lip(folder / "data")
         register_datasets()
         own = ("SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "0", "SOLVER.BASE_LR", "0.01")

@@ -13,12 +13,13 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from evaluated_run import HookRun, ScriptedEvaluation, of_metric
 from pixel_parser import pixel_parser_registered
+from spawned import TWO, prepare_spawning
 from tiny_lip import OPTS, make_lip
 
 from schnet.config import load_config
 from schnet.data.catalog import register_datasets
 from schnet.engine.early_stopping import EarlyStoppingHook
-from schnet.engine.launch import TORCHRUN_VARIABLES, ProcessLayout, launch
+from schnet.engine.launch import launch
 from schnet.engine.trainer import ParsingTrainer
 from schnet.evaluation.watched_metric import WatchedMetric
 
@@ -162,12 +163,8 @@ def train_to_file(config: str, folder: str) -> None:
 def test_all_processes_end_at_the_same_step(
     config: Callable[..., CfgNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in TORCHRUN_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
-    layout = ProcessLayout(2, 1, 0, "gloo", "auto")
-    launch(train_to_file, layout, (config().dump(), str(tmp_path)))
+    prepare_spawning(monkeypatch, tmp_path / "data")
+    launch(train_to_file, TWO, (config().dump(), str(tmp_path)))
     found = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert [entry["iter"] for entry in found] == [6, 6]
     assert all("2 evaluations in a row" in entry["reason"] for entry in found)

@@ -10,7 +10,7 @@ import torch
 from conftest import randomise
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from pixel_parser import pixel_parser_registered
+from pixel_parser import pixel_parser_registered, train_until
 from step_fakes import ValueModel, item, run_steps, step_trainer
 from tiny_lip import OPTS, make_lip
 from torch import nn
@@ -204,16 +204,7 @@ def test_resumed_run_has_the_average_of_an_uninterrupted_one(
     config: Callable[..., CfgNode], tmp_path: Path
 ) -> None:
     _train(config("whole"))
-    torch.manual_seed(0)
-    interrupted = ParsingTrainer(config("parts"))
-
-    def fail(iteration: int) -> None:
-        if iteration == 3:
-            raise RuntimeError("power cut")
-
-    interrupted.model.fail = fail
-    with pytest.raises(RuntimeError):
-        interrupted.train()
+    train_until(config("parts"), 3, RuntimeError("power cut"))
     _train(config("parts"), resume=True)
     whole, parts = (
         torch.load(tmp_path / name / "model_final.pth", weights_only=True)["ema"]

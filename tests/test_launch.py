@@ -18,20 +18,16 @@ import launch_bodies
 import pytest
 import torch
 from detectron2.utils import comm
+from spawned import TWO, prepare_spawning
 
 from schnet.engine import launch as launching
 from schnet.engine.launch import ProcessLayout, launch, plan_processes
 from schnet.errors import InputError
 
-TWO = ProcessLayout(2, 1, 0, "gloo", "auto")
-
 
 @pytest.fixture(autouse=True)
 def _no_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*launching.TORCHRUN_VARIABLES, "LOCAL_WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    # The spawned processes find the bodies as this one does.
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    prepare_spawning(monkeypatch)
 
 
 def _gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

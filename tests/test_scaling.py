@@ -9,14 +9,14 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
-from pixel_parser import pixel_parser_registered
+from pixel_parser import pixel_parser_registered, train_until
 from tiny_lip import OPTS, make_lip
 
 from schnet.config import load_config
 from schnet.data.catalog import register_datasets
-from schnet.engine.scaling import scale_to_processes
 from schnet.engine.trainer import ParsingTrainer
 from schnet.errors import InputError
+from schnet.scaling import scale_to_processes
 
 REFERENCE = [
     *("SOLVER.IMS_PER_BATCH", "16", "SOLVER.BASE_LR", "0.1", "SOLVER.REFERENCE_WORLD_SIZE", "8"),
@@ -96,16 +96,7 @@ def test_run_trains_and_resumes_by_the_scaled_numbers(
     assert (whole.iter, len(whole.model.seen)) == (4, 8)
     first = torch.load(tmp_path / "whole" / "model_init.pth", weights_only=True)
     assert {group["lr"] for group in first["optimizer"]["param_groups"]} == {0.5}
-    torch.manual_seed(0)
-    parts = ParsingTrainer(config("parts"))
-
-    def fail(iteration: int) -> None:
-        if iteration == 3:
-            raise RuntimeError("power cut")
-
-    parts.model.fail = fail
-    with pytest.raises(RuntimeError):
-        parts.train()
+    train_until(config("parts"), 3, RuntimeError("power cut"))
     resumed = ParsingTrainer(config("parts"))
     resumed.resume_or_load(resume=True)
     resumed.train()

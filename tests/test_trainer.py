@@ -19,13 +19,14 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.utils.env import seed_all_rng
-from pixel_parser import pixel_parser_registered, train_to_file
+from pixel_parser import pixel_parser_registered, train_to_file, train_until
 from real_runs import CLOCKS, assert_same
+from spawned import TWO, prepare_spawning
 from tiny_lip import OPTS, make_lip
 
 from schnet.config import load_config
 from schnet.data.catalog import register_datasets
-from schnet.engine.launch import TORCHRUN_VARIABLES, ProcessLayout, launch
+from schnet.engine.launch import launch
 from schnet.engine.summary import parameter_table
 from schnet.engine.trainer import ParsingTrainer
 from schnet.errors import InputError, Preempted
@@ -58,21 +59,6 @@ def _train(cfg: CfgNode, *, resume: bool = False) -> tuple[ParsingTrainer, dict[
     return trainer, trainer.train()
 
 
-def _interrupt(cfg: CfgNode, at: int, error: Exception) -> ParsingTrainer:
-    """Train until an iteration raises."""
-    torch.manual_seed(0)
-    trainer = ParsingTrainer(cfg)
-
-    def fail(iteration: int) -> None:
-        if iteration == at:
-            raise error
-
-    trainer.model.fail = fail
-    with pytest.raises(type(error)):
-        trainer.train()
-    return trainer
-
-
 def _metrics(cfg: CfgNode) -> list[dict[str, float]]:
     lines = (Path(cfg.OUTPUT_DIR) / "metrics.json").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -80,7 +66,7 @@ def _metrics(cfg: CfgNode) -> list[dict[str, float]]:
 
 def test_resumed_run_equals_an_uninterrupted_one(config: Callable[..., CfgNode]) -> None:
     whole, results = _train(config("whole"))
-    _interrupt(config("parts"), 3, RuntimeError("power cut"))
+    train_until(config("parts"), 3, RuntimeError("power cut"))
     resumed, resumed_results = _train(config("parts"), resume=True)
     assert resumed.start_iter == 2  # iteration 2 was done, but not saved: it is repeated
     assert resumed.model.seen == whole.model.seen[4:]
@@ -287,7 +273,7 @@ def test_trains_what_requires_gradients_and_nothing_else(config: Callable[..., C
 def test_first_checkpoint_lets_a_run_resume_that_failed_at_once(
     config: Callable[..., CfgNode],
 ) -> None:
-    _interrupt(config(), 0, RuntimeError("at the first step"))
+    train_until(config(), 0, RuntimeError("at the first step"))
     resumed, _ = _train(config(), resume=True)
     assert resumed.start_iter == 0
     whole, _ = _train(config("whole"))
@@ -376,9 +362,9 @@ def test_defect_is_logged_with_its_traceback_and_bad_input_is_not(
     config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="schnet"):
-        _interrupt(config("a"), 1, InputError("photos/a.jpg is no image: replace it"))
+        train_until(config("a"), 1, InputError("photos/a.jpg is no image: replace it"))
         assert not [record for record in caplog.records if record.exc_info]
-        _interrupt(config("b"), 1, RuntimeError("a defect"))
+        train_until(config("b"), 1, RuntimeError("a defect"))
     (record,) = [record for record in caplog.records if record.exc_info]
     assert record.getMessage() == "training stopped at iteration 1"
 
@@ -387,9 +373,9 @@ def test_full_disk_is_not_logged_as_a_defect(
     config: Callable[..., CfgNode], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="schnet"):
-        _interrupt(config("a"), 1, OSError(errno.ENOSPC, "No space left on device"))
+        train_until(config("a"), 1, OSError(errno.ENOSPC, "No space left on device"))
         assert not [record for record in caplog.records if record.exc_info]
-        _interrupt(config("b"), 1, FileNotFoundError(errno.ENOENT, "a defect"))
+        train_until(config("b"), 1, FileNotFoundError(errno.ENOENT, "a defect"))
     assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
@@ -431,13 +417,9 @@ def test_two_processes_train_like_one(
     config: Callable[..., CfgNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half the batch on each of two processes; three test images over two."""
-    for name in TORCHRUN_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    prepare_spawning(monkeypatch, tmp_path / "data")
     whole, results = _train(config("whole"))
-    layout = ProcessLayout(2, 1, 0, "gloo", "auto")
-    launch(train_to_file, layout, (config("halves").dump(), str(tmp_path)))
+    launch(train_to_file, TWO, (config("halves").dump(), str(tmp_path)))
     halves = torch.load(tmp_path / "halves" / "model_final.pth", weights_only=True)["model"]
     for name, value in whole.model.state_dict().items():
         assert torch.allclose(value, halves[name], rtol=1e-3, atol=1e-5), name

@@ -17,13 +17,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from PIL import Image
+from spawned import TWO, prepare_spawning
 from tiny_lip import HEIGHT, OPTS, WIDTH, make_lip
 from torch import nn
 
 import schnet.modeling  # noqa: F401  registers the architectures, in a spawned process too
 from schnet.config import load_config
 from schnet.data.catalog import load_registered, register_datasets
-from schnet.engine.launch import TORCHRUN_VARIABLES, ProcessLayout, launch
+from schnet.engine.launch import launch
 from schnet.engine.validation import (
     add_validation_losses,
     build_validation_mapper,
@@ -213,15 +214,12 @@ def write_losses(config: str, folder: str) -> None:
 def test_two_processes_find_what_one_does(
     config: Callable[..., CfgNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in TORCHRUN_VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=":")
-    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "data"))
+    prepare_spawning(monkeypatch, tmp_path / "data")
     expected = []
     for wanted in (IMAGES, 1):
         cfg = config("TEST.LOSS_IMAGES", str(wanted))
         expected.append(validation_losses(cfg, _model(cfg), "lip_val", None))
-    launch(write_losses, ProcessLayout(2, 1, 0, "gloo", "auto"), (config().dump(), str(tmp_path)))
+    launch(write_losses, TWO, (config().dump(), str(tmp_path)))
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert second == [{}, {}]
     assert list(first[0]) == LOSSES
