@@ -12,7 +12,13 @@ from evaluation_helpers import logits_of, random_split, toy_evaluator, without_l
 
 from schnet.errors import InputError
 from schnet.evaluation.counts import ParsingCounts
-from schnet.evaluation.per_image import ImageScore, score_image, sort_scores, write_scores
+from schnet.evaluation.per_image import (
+    ImageScore,
+    read_scores,
+    score_image,
+    sort_scores,
+    write_scores,
+)
 from schnet.evaluation.predictions import PredictionFiles
 from schnet.evaluation.report import refuse_foreign_files
 
@@ -68,6 +74,18 @@ def test_table_has_the_columns_and_empty_cells(tmp_path: Path) -> None:
         "a,photos/a.jpg,,",
         'b,"photos/b, c.jpg",33.3333,50.0000',
     ]
+
+
+def test_table_reads_back_and_another_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "per_image.csv"
+    write_scores(tmp_path, [ImageScore("b", "b, c.jpg", 33.25, 50.0)])
+    assert read_scores(path) == [ImageScore("b", "b, c.jpg", 33.25, 50.0)]
+    write_scores(tmp_path, [ImageScore("a", "a.jpg", math.nan, math.nan)])
+    (empty,) = read_scores(path)
+    assert empty[:2] == ("a", "a.jpg") and math.isnan(empty.mIoU) and math.isnan(empty.pACC)
+    path.write_text("image_id,mIoU\na,1\n")
+    with pytest.raises(ValueError, match="columns"):
+        read_scores(path)
 
 
 def test_evaluator_writes_the_table_of_its_split(tmp_path: Path) -> None:

@@ -31,13 +31,14 @@ from report_runs import (
 
 from schnet.data.catalog import SPECS
 from schnet.errors import InputError
+from schnet.evaluation.per_image import ImageScore
 from schnet.reporting import examples as examples_module
 from schnet.reporting import report as report_module
 from schnet.reporting.confusion_chart import largest_confusions
 from schnet.reporting.examples import Example, best_and_worst, encode_within
 from schnet.reporting.headline import ParameterRow
 from schnet.reporting.report import Predictor, write_report
-from schnet.reporting.run_files import ImageScore, read_evaluation
+from schnet.reporting.run_files import read_evaluation
 from schnet.visualization import ByteArray
 
 PARAMETERS = [ParameterRow("backbone", 1_200, 300_000), ParameterRow("clip", 0, 98_800)]
@@ -140,7 +141,7 @@ def test_pictures_are_the_best_and_the_worst(tmp_path: Path) -> None:
     assert [name for _, name in captions] == seen
     evaluation = read_evaluation(run / "inference" / DATASET / "evaluation.json")
     assert evaluation.scores is not None
-    scores = {score.image_id: f"{score.miou:.2f}" for score in evaluation.scores}
+    scores = {score.image_id: f"{score.mIoU:.2f}" for score in evaluation.scores}
     assert {name: value for value, name in captions} == {name: scores[name] for name in seen}
     assert "in the evaluation above" not in page.text
     pictures = re.findall(r"src=\"data:image/(\w+);base64,([^\"]+)\"", page.source)
@@ -267,7 +268,7 @@ def test_pictures_keep_within_the_budget(tmp_path: Path, monkeypatch: pytest.Mon
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (420, 80, 3)).astype(np.uint8)
     labels = rng.integers(0, 20, (420, 80)).astype(np.uint8)
-    score = ImageScore("a", "a.jpg", 50.0)
+    score = ImageScore("a", "a.jpg", 50.0, 50.0)
     examples = [Example(score, noise, labels, labels, 50.0)] * 3
     palette = SPECS["dolls"].palette
     for budget, count in ((10**9, 3), (100_000, 3), (7_000, 1), (10, 0)):
@@ -291,7 +292,7 @@ def test_large_photos_are_not_kept(tmp_path: Path) -> None:
     index = tmp_path / "data" / SPECS["dolls"].folder / "val.json"
     content = index.read_text(encoding="utf-8").replace("40", "900").replace("30", "600")
     index.write_text(content, encoding="utf-8")
-    score = ImageScore("val_0", "val_0.jpg", 1.0)
+    score = ImageScore("val_0", "val_0.jpg", 1.0, 1.0)
     (example,) = examples_module.load_examples(DATASET, [score], shifted)
     assert example.photo.shape == (420, 280, 3)
     assert example.truth.shape == example.prediction.shape == (420, 280)
@@ -301,14 +302,14 @@ def test_large_photos_are_not_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("total", "best", "worst"), [(0, 0, 0), (1, 1, 0), (3, 2, 1), (9, 2, 2)])
 def test_best_and_worst_do_not_overlap(total: int, best: int, worst: int) -> None:
-    scores = [ImageScore(str(n), "", float(n)) for n in range(total)]
+    scores = [ImageScore(str(n), "", float(n), float(n)) for n in range(total)]
     highest, lowest = best_and_worst(scores, 2)
     assert [len(highest), len(lowest)] == [best, worst]
     assert not {s.image_id for s in highest} & {s.image_id for s in lowest}
-    assert [s.miou for s in highest] == sorted((s.miou for s in highest), reverse=True)
-    assert [s.miou for s in lowest] == sorted(s.miou for s in lowest)
+    assert [s.mIoU for s in highest] == sorted((s.mIoU for s in highest), reverse=True)
+    assert [s.mIoU for s in lowest] == sorted(s.mIoU for s in lowest)
     if total == 9:
-        assert (highest[0].miou, lowest[0].miou) == (8, 0)
+        assert (highest[0].mIoU, lowest[0].mIoU) == (8, 0)
 
 
 def test_largest_confusions_leave_the_diagonal_out(tmp_path: Path) -> None:

@@ -14,7 +14,12 @@ from schnet.errors import InputError
 from schnet.evaluation.boundary import DEFAULT_TOLERANCE
 from schnet.evaluation.counts import ParsingCounts
 from schnet.evaluation.report import EvaluationReport, metric_names
-from schnet.evaluation.watched_metric import WatchedMetric, build_watched_metric, find_metric
+from schnet.evaluation.watched_metric import (
+    WatchedMetric,
+    build_watched_metric,
+    find_metric,
+    lower_is_better,
+)
 from schnet.setup import Resume, load_model_config, setup_training
 
 TWO_SETS = {
@@ -116,3 +121,9 @@ def test_loss_that_is_not_computed_is_refused() -> None:
         _build("val/loss", "TEST.LOSS_IMAGES", "0")
     with pytest.raises(InputError, match="'loss_lovasz', which no evaluation"):
         _build("loss_lovasz", "MODEL.LOSS.LOVASZ_WEIGHT", "0.0")
+
+
+def test_only_losses_are_better_lower() -> None:
+    assert lower_is_better("lip_val/val/loss_ce", "auto")
+    assert not lower_is_better("IoU-Lip-gloss", "auto")
+    assert lower_is_better("mIoU", "min") and not lower_is_better("val/loss", "max")

@@ -26,15 +26,13 @@ from detectron2.config import CfgNode
 
 from schnet.config import load_config
 from schnet.data.files import atomic_path
-from schnet.errors import EXIT_INTERRUPTED, InputError, exit_on_input_error
+from schnet.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, InputError, exit_on_input_error
 from schnet.evaluation.report import RESULT_FILE, refuse_foreign_files
 from schnet.reporting.run_files import Evaluation, read_evaluation
 from schnet.reporting.seeds import JSON_FILE, PICTURE_FILE, TABLE_FILE, write_summary
 
 TRAIN_SCRIPT = Path(__file__).resolve().parents[1] / "train_net.py"
 RECORD_FILE = "seed.json"
-EXIT_PREEMPTED = 75
-"""A run that was preempted after a checkpoint ends with it, and so does the series."""
 FORWARDED = ("SIGTERM", "SIGUSR1")
 
 

@@ -6,7 +6,7 @@ from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from schnet.data.catalog import load_registered
-from schnet.data.label_maps import read_label
+from schnet.data.mapper import read_truth
 from schnet.data.reading import read_image
 from schnet.errors import InputError
 from schnet.inference import Parser
@@ -42,9 +42,5 @@ def prediction_sheet(parser: Parser, dataset_name: str, num_rows: int = 12) -> B
     for index in tqdm(chosen, desc="contact sheet", unit="image"):
         entry = dataset_dicts[index]
         photo = read_image(entry["file_name"])
-        label_path = entry.get("sem_seg_file_name")
-        truth = None
-        if label_path is not None:
-            truth = read_label(label_path, len(parser.classes), metadata.ignore_label)
-        rows.append(SheetRow(photo, truth, parser(photo).labels))
+        rows.append(SheetRow(photo, read_truth(entry, metadata), parser(photo).labels))
     return contact_sheet(rows, parser.classes, parser.palette, ignore_label=metadata.ignore_label)

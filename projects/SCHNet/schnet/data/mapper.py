@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 
 from schnet.data.augmentation import RandomCrop, RandomRotation, mirror_table
 from schnet.data.catalog import require_registered
@@ -242,6 +242,27 @@ def open_as_labelled(dataset_dict: DatasetDict) -> EncodedImage:
     if "sem_seg_file_name" in dataset_dict:
         return encoded.matching(read_label_size(dataset_dict["sem_seg_file_name"]))
     return encoded
+
+
+def read_truth(dataset_dict: DatasetDict, metadata: Metadata) -> UInt8Array | None:
+    """Read an image's label map as its data set has them; None where the image has none.
+
+    Args:
+        dataset_dict: as `schnet.data.catalog.load_split` gives it.
+        metadata: of its data set.
+
+    Raises:
+        InputError: the file is missing, damaged or holds a label out of range.
+    """
+    path = dataset_dict.get("sem_seg_file_name")
+    if not path:
+        return None
+    return read_label(
+        path,
+        len(metadata.stuff_classes),
+        metadata.ignore_label,
+        refuse_colors=metadata.get("refuse_colors", False),
+    )
 
 
 def _check_recorded_size(dataset_dict: DatasetDict, encoded: EncodedImage) -> None:

@@ -7,21 +7,20 @@ from typing import Any
 
 from detectron2.utils.events import EventStorage
 
-# As many values as the writers take the median of.
-WINDOW = 20
+from schnet.engine.run_writer import SMOOTHING_WINDOW
 
 
 def history_state(storage: EventStorage) -> dict[str, Any]:
     """The latest values of each metric.
 
     Returns:
-        By metric: `values` and `iterations` (lists of one length, at most `WINDOW`, oldest first)
-        and `smooth`, whether writers take a median of it.
+        By metric: `values` and `iterations` (lists of one length, at most `SMOOTHING_WINDOW`,
+        oldest first) and `smooth`, whether writers take a median of it.
     """
     smooth = storage.smoothing_hints()
     state: dict[str, Any] = {}
     for name, history in storage.histories().items():
-        values, iterations = zip(*history.values()[-WINDOW:], strict=True)
+        values, iterations = zip(*history.values()[-SMOOTHING_WINDOW:], strict=True)
         state[name] = {
             "values": [float(value) for value in values],
             "iterations": [int(iteration) for iteration in iterations],

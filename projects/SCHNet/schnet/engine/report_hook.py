@@ -17,6 +17,7 @@ from torch import nn
 from schnet.checkpoint import load_model_weights
 from schnet.data.mapper import TestMapper
 from schnet.engine.best import BEST_CHECKPOINT
+from schnet.engine.modes import evaluation_mode
 from schnet.evaluation.argmax import predicted_labels
 from schnet.evaluation.test_time import build_test_model
 from schnet.modeling.frozen import count_parameters
@@ -129,15 +130,13 @@ def _borrowed(model: nn.Module, weights: Path | None) -> Iterator[None]:
     A second model would need the memory of the frozen bases twice. These stay as they are, so
     that only what trains is put aside, on the CPU.
     """
-    was_training = model.training
     own = _changeable(model) if weights is not None else {}
     try:
         if weights is not None:
             load_model_weights(model, str(weights), "the report's weights")
-        model.eval()
-        yield
+        with evaluation_mode(model):
+            yield
     finally:
-        model.train(was_training)
         with torch.no_grad():
             for name, tensor in model.state_dict(keep_vars=True).items():
                 if name in own:

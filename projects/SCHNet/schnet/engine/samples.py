@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from torch import nn
 
 from schnet.data.catalog import load_registered
-from schnet.data.label_maps import read_label
-from schnet.data.mapper import DatasetDict, TestMapper, open_as_labelled
+from schnet.data.mapper import DatasetDict, TestMapper, open_as_labelled, read_truth
 from schnet.engine.after_evaluation import AfterEvaluationHook
 from schnet.engine.hooks import EvaluationHook
 from schnet.engine.modes import evaluation_mode
@@ -33,15 +32,13 @@ class SampleImages:
         dicts: the images, as `load_split` gives them.
         model: the model that is trained, with what an evaluation puts around it.
         parser: parses with `model`.
-        ignore_label: label of the pixels without one.
-        refuse_colors: refuse label maps whose three channels differ.
+        metadata: of the test set.
     """
 
     dicts: Sequence[DatasetDict]
     model: nn.Module
     parser: Parser
-    ignore_label: int
-    refuse_colors: bool = False
+    metadata: Metadata
 
     def draw(self, number: int) -> ByteArray:
         """Parse an image and draw photo, truth and prediction beside each other.
@@ -57,16 +54,8 @@ class SampleImages:
         """
         entry = self.dicts[number]
         photo = open_as_labelled(entry).decode()
-        truth = None
-        if entry.get("sem_seg_file_name"):
-            truth = read_label(
-                entry["sem_seg_file_name"],
-                len(self.parser.classes),
-                self.ignore_label,
-                refuse_colors=self.refuse_colors,
-            )
-        row = SheetRow(photo, truth, self.parser(photo).labels)
-        return picture_strip(row, self.parser.palette, MAX_SIDE, self.ignore_label)
+        row = SheetRow(photo, read_truth(entry, self.metadata), self.parser(photo).labels)
+        return picture_strip(row, self.parser.palette, MAX_SIDE, self.metadata.ignore_label)
 
 
 class SampleImagesHook(AfterEvaluationHook):
@@ -119,6 +108,5 @@ def build_sample_images(cfg: CfgNode, model: nn.Module) -> SampleImages:
         [dicts[index] for index in evenly_spaced(len(dicts), cfg.TEST.SAMPLE_IMAGES)],
         test_model,
         Parser(test_model, TestMapper(cfg), metadata),
-        metadata.ignore_label,
-        metadata.get("refuse_colors", False),
+        metadata,
     )

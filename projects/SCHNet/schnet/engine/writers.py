@@ -22,11 +22,11 @@ from schnet.engine.csv_writer import CsvWriter
 from schnet.engine.hooks import EvaluationHook, is_due
 from schnet.engine.run_writer import SMOOTHING_WINDOW, RunWriter
 from schnet.engine.weights_and_biases import build_wandb_writer
+from schnet.reporting.history import METRICS_FILE
 
 logger = logging.getLogger(__name__)
 
 WRITE_PERIOD = 20
-METRICS_FILE = "metrics.json"
 TABLE_FILE = "metrics.csv"
 # Steps whose median time tells the time that is left.
 _ETA_WINDOW = 1000

@@ -92,3 +92,26 @@ def write_scores(folder: str | os.PathLike[str], scores: Iterable[ImageScore]) -
 
 def _cell(percent: float) -> str:
     return "" if math.isnan(percent) else f"{percent:.4f}"
+
+
+def read_scores(path: str | os.PathLike[str]) -> list[ImageScore]:
+    """Read what `write_scores` wrote; an empty cell is NaN.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no such table.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if tuple(rows.fieldnames or ()) != ImageScore._fields:
+            raise ValueError(f"the columns are {rows.fieldnames}")
+        return [
+            ImageScore(
+                row["image_id"], row["file_name"], _percent(row["mIoU"]), _percent(row["pACC"])
+            )
+            for row in rows
+        ]
+
+
+def _percent(cell: str) -> float:
+    return float(cell) if cell else math.nan

@@ -17,7 +17,7 @@ from schnet.evaluation.report import MEANS, metric_names
 
 METRIC_TASK = "sem_seg"
 LOSS_TASK = "val"
-_LOSS = "loss"
+_LOSS_NAMES = ("loss", "loss_ce", "loss_lovasz")
 _SUGGESTIONS = 5
 
 
@@ -65,7 +65,7 @@ def find_metric(results: Mapping[str, Any], name: str) -> float:
         none, or where it is not defined.
     """
     for path, value in flatten_results_dict(dict(results)).items():
-        if _names(path, name):
+        if is_named(path, name):
             return float(value)
     return math.nan
 
@@ -84,17 +84,29 @@ def build_watched_metric(cfg: CfgNode) -> WatchedMetric:
         # The results of a single data set do not name it.
         name = name.removeprefix(f"{sets[0]}/")
     _refuse_unknown(cfg, name)
-    lower = cfg.TEST.BEST_MODE == "min"
-    if cfg.TEST.BEST_MODE == "auto":
-        lower = name.rpartition("/")[2] in _loss_names(cfg)
-    return WatchedMetric(name, lower)
+    return WatchedMetric(name, lower_is_better(name, cfg.TEST.BEST_MODE))
+
+
+def lower_is_better(name: str, mode: str) -> bool:
+    """Whether the lowest value of a metric is its best.
+
+    Args:
+        name: the metric's, or the end of its path.
+        mode: TEST.BEST_MODE; `auto` is `min` for losses.
+    """
+    return mode == "min" or (mode == "auto" and name.rpartition("/")[2] in _LOSS_NAMES)
+
+
+def is_named(path: str, name: str) -> bool:
+    """Whether a path in the results, such as `lip_val/sem_seg/mIoU`, is or ends with a name."""
+    return path == name or path.endswith(f"/{name}")
 
 
 def _refuse_unknown(cfg: CfgNode, name: str) -> None:
     metrics, losses = _known_paths(cfg)
-    if any(_names(path, name) for path in metrics):
+    if any(is_named(path, name) for path in metrics):
         return
-    if any(_names(path, name) for path in losses):
+    if any(is_named(path, name) for path in losses):
         if cfg.TEST.LOSS_IMAGES != 0:
             return
         raise InputError(
@@ -120,12 +132,8 @@ def _known_paths(cfg: CfgNode) -> tuple[list[str], list[str]]:
 
 
 def _loss_names(cfg: CfgNode) -> list[str]:
-    parts = {"loss_ce": cfg.MODEL.LOSS.CE_WEIGHT, "loss_lovasz": cfg.MODEL.LOSS.LOVASZ_WEIGHT}
-    return [_LOSS, *(name for name, weight in parts.items() if weight > 0)]
-
-
-def _names(path: str, name: str) -> bool:
-    return path == name or path.endswith(f"/{name}")
+    weights = (1.0, cfg.MODEL.LOSS.CE_WEIGHT, cfg.MODEL.LOSS.LOVASZ_WEIGHT)
+    return [name for name, weight in zip(_LOSS_NAMES, weights, strict=True) if weight > 0]
 
 
 def _nearest(name: str, paths: Sequence[str]) -> str:

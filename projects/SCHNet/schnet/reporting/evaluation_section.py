@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schnet.evaluation.per_image import ImageScore
 from schnet.reporting.class_table import Palette, class_table, percent, swatch
 from schnet.reporting.confusion_chart import draw_confusion, largest_confusions
 from schnet.reporting.examples import Example, Pictures
 from schnet.reporting.markup import Markup, join, tag
-from schnet.reporting.run_files import Evaluation, ImageScore
+from schnet.reporting.run_files import Evaluation
 from schnet.reporting.training_section import scrollable
 
 MAX_CONFUSIONS = 8
@@ -137,7 +138,7 @@ def _score_table(group: Group) -> Markup:
         tag(
             "tr",
             tag("th", score.image_id, scope="row"),
-            tag("td", percent(score.miou), class_="number"),
+            tag("td", percent(score.mIoU), class_="number"),
         )
         for score in group.scores
     ]
@@ -164,8 +165,8 @@ def _example(evaluation: Evaluation, example: Example, pictures: Pictures) -> Ma
         picture = tag("img", src=uri, alt=alternative, **size)
         parts.append(tag("div", picture, tag("span", kind)))
     told = [tag("span", f"mIoU {percent(example.miou)} %", class_="score"), f" · {image_id}"]
-    if abs(example.miou - example.score.miou) >= SAME:
-        told.append(f" · {percent(example.score.miou)} % in the evaluation above")
+    if abs(example.miou - example.score.mIoU) >= SAME:
+        told.append(f" · {percent(example.score.mIoU)} % in the evaluation above")
     return tag(
         "figure",
         tag("div", *parts, class_="triple"),

@@ -14,11 +14,11 @@ from detectron2.data import MetadataCatalog
 from PIL import Image
 
 from schnet.data.catalog import load_registered
-from schnet.data.label_maps import check_same_size, read_label
-from schnet.data.mapper import open_as_labelled
+from schnet.data.label_maps import check_same_size
+from schnet.data.mapper import open_as_labelled, read_truth
 from schnet.errors import InputError
 from schnet.evaluation.confusion import ConfusionMatrix
-from schnet.reporting.run_files import ImageScore
+from schnet.evaluation.per_image import ImageScore, score_image
 from schnet.visualization import ByteArray, colorize
 
 Predict = Callable[[Mapping[str, Any]], ByteArray]
@@ -76,7 +76,7 @@ def best_and_worst(
     Returns:
         The best, highest first; the worst, lowest first. Equal values are ordered by name.
     """
-    ordered = sorted(scores, key=lambda score: (-score.miou, score.image_id))
+    ordered = sorted(scores, key=lambda score: (-score.mIoU, score.image_id))
     best = ordered[: min(count, (len(ordered) + 1) // 2)]
     rest = ordered[len(best) :]
     return best, rest[::-1][:count]
@@ -98,23 +98,22 @@ def load_examples(
     """
     entries = {entry["image_id"]: entry for entry in load_registered([dataset])}
     metadata = MetadataCatalog.get(dataset)
-    num_classes = len(metadata.stuff_classes)
     for score in scores:
         entry = entries.get(score.image_id)
-        if entry is None or "sem_seg_file_name" not in entry:
+        truth = None if entry is None else read_truth(entry, metadata)
+        if entry is None or truth is None:
             raise InputError(
                 f"the data set {dataset} has no labelled image {score.image_id!r}, which the "
                 "evaluation has: evaluate again with train_net.py --eval-only"
             )
         photo = open_as_labelled(entry).decode()
-        label_path = entry["sem_seg_file_name"]
-        truth = read_label(label_path, num_classes, metadata.ignore_label)
         prediction = predict(entry)
-        check_same_size(prediction.shape, truth, entry["file_name"], label_path)
-        matrix = ConfusionMatrix(num_classes, metadata.ignore_label)
+        check_same_size(prediction.shape, truth, entry["file_name"], entry["sem_seg_file_name"])
+        matrix = ConfusionMatrix(len(metadata.stuff_classes), metadata.ignore_label)
         matrix.update(truth, prediction)
+        shown = score_image(score.image_id, score.file_name, matrix.counts)
         small = [_shrink(picture, SIDES[0]) for picture in (photo, truth, prediction)]
-        yield Example(score, small[0], small[1], small[2], 100 * matrix.metrics().mean_iou)
+        yield Example(score, small[0], small[1], small[2], shown.mIoU)
 
 
 def encode_within(

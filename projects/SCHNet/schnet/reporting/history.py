@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from schnet.evaluation.watched_metric import is_named, lower_is_better
+
 Point = tuple[int, float]
 """An iteration, from 0, and a value."""
 
@@ -54,9 +56,9 @@ class History:
         return [point for point in points if math.isfinite(point[1])]
 
     def names(self, metric: str) -> list[str]:
-        """The full names that a metric goes by: one, or one a data set; see `is_metric`."""
+        """The full names that a metric goes by: one, or one a data set; see `is_named`."""
         known = dict.fromkeys(name for record in self.records for name in record)
-        return [name for name in known if is_metric(name, metric)]
+        return [name for name in known if is_named(name, metric)]
 
     def best(self, metric: str, mode: str, datasets: Sequence[str] = ()) -> Best | None:
         """Find the best value of a metric.
@@ -88,16 +90,6 @@ class History:
             total += time * (iteration - before)
             before = iteration
         return total
-
-
-def is_metric(name: str, metric: str) -> bool:
-    """Whether a flat name, such as `lip_val/sem_seg/mIoU`, is a metric's: it ends with it."""
-    return name == metric or name.endswith(f"/{metric}")
-
-
-def lower_is_better(metric: str, mode: str) -> bool:
-    """Whether the lowest value of a metric is its best; see TEST.BEST_MODE."""
-    return mode == "min" or (mode == "auto" and "loss" in metric.split("/")[-1])
 
 
 def read_history(folder: Path) -> History:

@@ -16,36 +16,21 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from schnet.checkpoint import FINAL_CHECKPOINT
 from schnet.errors import InputError
+from schnet.evaluation.per_image import PER_IMAGE_FILE, ImageScore, read_scores
 from schnet.evaluation.report import RESULT_FILE
 from schnet.reporting.history import Best, History, read_history
 from schnet.run_config import CONFIG_FILE
 
 LOG_FILE = "log.txt"
-PER_IMAGE_FILE = "per_image.csv"
 EVALUATION_FOLDERS = ("inference", "evaluation")
 """Of a training, and of `--eval-only`."""
-FINAL_CHECKPOINT = "model_final.pth"
 
 _STARTED = re.compile(r"training iterations (\d+) to \d+\s*$")
 _STOPPED = re.compile(r"training ends before its last iteration: (.*\S)")
 _ENVIRONMENT = re.compile(r"^\[.*DEBUG: environment:\s*$")
 _RULE = re.compile(r"^-{3,}[ -]*$")
-
-
-@dataclass(frozen=True)
-class ImageScore:
-    """An image's share in an evaluation.
-
-    Attributes:
-        image_id: as the data set has it.
-        file_name: the photo.
-        miou: percent.
-    """
-
-    image_id: str
-    file_name: str
-    miou: float
 
 
 @dataclass(frozen=True)
@@ -125,7 +110,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether the run wrote its final checkpoint."""
-        return (self.folder / FINAL_CHECKPOINT).is_file()
+        return (self.folder / f"{FINAL_CHECKPOINT}.pth").is_file()
 
 
 def read_run(folder: Path) -> Run:
@@ -246,15 +231,9 @@ def _read_scores(path: Path) -> tuple[ImageScore, ...] | None:
     if not path.is_file():
         return None
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = [
-                ImageScore(row["image_id"], row["file_name"], float(row["mIoU"]))
-                for row in csv.DictReader(file)
-                if row["mIoU"]
-            ]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        return tuple(score for score in read_scores(path) if math.isfinite(score.mIoU))
+    except (ValueError, TypeError, csv.Error) as error:
         raise InputError(
             f"{path} is not as an evaluation writes it ({type(error).__name__}: {error}): evaluate "
             "again with train_net.py --eval-only"
         ) from error
-    return tuple(row for row in rows if math.isfinite(row.miou))
