@@ -177,9 +177,9 @@ class Contest:
         their_miou, our_miou = (side.mean_iou() for side in self._sides)
         return [
             self.title,
-            f"{theirs:.2f}",
-            f"{ours:.2f}",
-            f"{theirs / ours:.1f} x",
+            f"{theirs:.3g}",
+            f"{ours:.3g}",
+            f"{theirs / ours:.3g} x",
             f"{abs(their_miou - our_miou):.0e}",
         ]
 
