@@ -39,6 +39,7 @@ def add_schnet_config(cfg: CN) -> None:
     _add_input_keys(cfg)
     _add_solver_keys(cfg)
     _add_test_keys(cfg)
+    _add_wandb_keys(cfg)
 
 
 def _add_model_keys(cfg: CN) -> None:
@@ -63,6 +64,9 @@ def _add_model_keys(cfg: CN) -> None:
     # True recomputes every layer, its FTM included, in the backward pass instead of keeping its
     # activations: less memory, more time, the same gradients.
     cfg.MODEL.SAM.ACTIVATION_CHECKPOINTING = False
+    # True runs a frozen SAM by the kernels of modeling/kernels.py: the same result but for
+    # rounding, in less time and memory. False, or a SAM that trains, takes the plain layers.
+    cfg.MODEL.SAM.FAST = True
 
     cfg.MODEL.CLIP = CN()
     # CLIP model: RN50, RN101, RN50x4, ViT-B/32, ViT-B/16, ViT-L/14 (official), tiny (ours).
@@ -72,6 +76,9 @@ def _add_model_keys(cfg: CN) -> None:
     cfg.MODEL.CLIP.WEIGHTS = "clip_rn101"
     # CLIP's input side relative to the image's, before rounding to its stride; in (0, 4].
     cfg.MODEL.CLIP.INPUT_SCALE = 0.5
+    # True folds the tower's batch norms into its convolutions and runs it channels-last: the same
+    # result but for rounding, in less time. False takes the `clip` package's layers as they are.
+    cfg.MODEL.CLIP.FAST = True
     # Sentences that a part's phrases are put into, `{}` for the phrase; their text embeddings are
     # averaged (the ensembling of CLIP's own zero-shot recipe). The paper's prompts are not known.
     cfg.MODEL.CLIP.PROMPT_TEMPLATES = [
@@ -253,6 +260,9 @@ def _add_test_keys(cfg: CN) -> None:
     cfg.TEST.SAMPLE_IMAGES = 4
     # Images of one size that are evaluated together, or windows of one photo; >= 1.
     cfg.TEST.BATCH_SIZE = 1
+    # Type that evaluation and inference compute in: float32; bfloat16 (autocast, logits in fp32);
+    # auto takes bfloat16 where the device has units for it, else float32.
+    cfg.TEST.DTYPE = "float32"
     # How a prediction gets to the photo's own size, where it is compared with the truth; the
     # number's line in the log says which. `upsample_logits`: the logits are resized, then argmax.
     # `warp_labels` (the literature's for LIP): the photo is letterboxed to the test box, argmax
@@ -278,6 +288,8 @@ def _add_test_keys(cfg: CN) -> None:
     cfg.TEST.SAVE_PREDICTIONS = False
     cfg.TEST.SUBMISSION_ZIP = False
 
+
+def _add_wandb_keys(cfg: CN) -> None:
     # Metrics and sample images to Weights & Biases too, where its package is installed. NAME of the
     # run in its PROJECT; "" takes OUTPUT_DIR. Its own environment variables hold (WANDB_MODE, ...).
     cfg.WANDB = CN()

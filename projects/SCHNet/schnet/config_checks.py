@@ -149,6 +149,7 @@ CHECKS: dict[str, Check] = {
     "TEST.LOSS_IMAGES": _count(-1),
     "TEST.SAMPLE_IMAGES": _count(0),
     "TEST.BATCH_SIZE": _count(1),
+    "TEST.DTYPE": _one_of("float32", "bfloat16", "auto"),
     "TEST.PROTOCOL": _one_of("upsample_logits", "warp_labels"),
     "TEST.BOUNDARY_TOLERANCE": _count(0),
     "TEST.AUG.SCALES": (

@@ -72,7 +72,9 @@ class SamBackbone(Backbone):
         """Build encoder and adapters from MODEL.SAM and MODEL.FTM."""
         sam, ftm = cfg.MODEL.SAM, cfg.MODEL.FTM
         variant = SAM_VARIANTS[sam.VARIANT]
-        encoder = build_sam_encoder(sam.VARIANT, sam.WEIGHTS, lr_factor=sam.LR_FACTOR)
+        encoder = build_sam_encoder(
+            sam.VARIANT, sam.WEIGHTS, lr_factor=sam.LR_FACTOR, fast=sam.FAST
+        )
         if sam.FREEZE:
             encoder.freeze()
         adapters = None
@@ -132,5 +134,5 @@ class SamBackbone(Backbone):
 
     def _tuned_layer(self, layer: int, x: torch.Tensor) -> torch.Tensor:
         """One of SAM's layers and its FTM: tokens (B, h, w, C) to the next layer's."""
-        x = self.encoder.blocks[layer](x)
+        x = self.encoder.layer(layer, x)
         return x if self.ftm is None else self.ftm(layer, x)

@@ -81,15 +81,17 @@ class SamAttention(Attention):
 class SamEncoder(FreezableModule):
     """Patch embedding, positions and transformer layers; parameter names as in SAM's files."""
 
-    def __init__(self, variant: SamVariant, *, lr_factor: float = 1.0) -> None:
+    def __init__(self, variant: SamVariant, *, lr_factor: float = 1.0, fast: bool = False) -> None:
         """Take the parts.
 
         Args:
             variant: the encoder's size.
             lr_factor: factor on the base learning rate for these weights, where they are trained.
+            fast: run the layers by our kernels while the encoder is frozen.
         """
         super().__init__()
         self.lr_factor = lr_factor
+        self.fast = fast
         grid = variant.image_size // PATCH_SIZE
         self.patch_embed = PatchEmbed(embed_dim=variant.dim)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, variant.dim))
@@ -116,6 +118,18 @@ class SamEncoder(FreezableModule):
         # round away what FTM adds at its start.
         return tokens + self._positions((tokens.shape[1], tokens.shape[2]))
 
+    def layer(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
+        """Run one transformer layer.
+
+        Args:
+            index: of the layer, from 0.
+            tokens: the residual stream, shape (B, h, w, C).
+
+        Returns:
+            The same shape and type.
+        """
+        return self.blocks[index](tokens)
+
     def _positions(self, grid: tuple[int, int]) -> torch.Tensor:
         if tuple(self.pos_embed.shape[1:3]) == grid:
             return self.pos_embed
@@ -141,19 +155,22 @@ def _build_block(variant: SamVariant, grid: int, *, is_global: bool) -> Block:
     return block
 
 
-def build_sam_encoder(variant: str, weights: str, *, lr_factor: float = 1.0) -> SamEncoder:
+def build_sam_encoder(
+    variant: str, weights: str, *, lr_factor: float = 1.0, fast: bool = False
+) -> SamEncoder:
     """Build an encoder and give it its weights.
 
     Args:
         variant: a key of `SAM_VARIANTS`.
         weights: path, URL or official name of SAM's weights, or `random`.
         lr_factor: see `SamEncoder`.
+        fast: see `SamEncoder`.
 
     Raises:
         InputError: the weights are not to be had, or are not this variant's.
     """
     with fixed_initialisation():
-        encoder = SamEncoder(SAM_VARIANTS[variant], lr_factor=lr_factor)
+        encoder = SamEncoder(SAM_VARIANTS[variant], lr_factor=lr_factor, fast=fast)
     if weights == "random":
         return encoder
     state = _encoder_state(read_state_dict(weights, "MODEL.SAM.WEIGHTS"))
