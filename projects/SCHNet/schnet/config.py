@@ -7,33 +7,19 @@ narrower meaning. `load_config` is the one way from files and overrides to a che
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Sequence
 
-import yaml
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
 from schnet.config_checks import check_config
-from schnet.errors import InputError
-
-MAX_REASON = 300
-# What Detectron2 and yacs raise for files and overrides that they cannot merge.
-_MERGE_ERRORS = (
-    AssertionError,
-    AttributeError,
-    KeyError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    yaml.YAMLError,
-)
+from schnet.config_merge import merge_file, merge_overrides
 
 
 def add_schnet_config(cfg: CN) -> None:
     """Declare SCHNet's keys, with their defaults, in a config of Detectron2's; in place."""
     _add_model_keys(cfg)
+    _add_tuning_keys(cfg)
     _add_head_keys(cfg)
     _add_data_keys(cfg)
     _add_input_keys(cfg)
@@ -88,6 +74,8 @@ def _add_model_keys(cfg: CN) -> None:
         "{} in a photo of people.",
     ]
 
+
+def _add_tuning_keys(cfg: CN) -> None:
     cfg.MODEL.FTM = CN()
     # Figure 4: adapters after every SAM layer.
     cfg.MODEL.FTM.ENABLED = True
@@ -316,34 +304,8 @@ def load_config(files: Sequence[str | os.PathLike[str]], opts: Sequence[str] = (
     cfg = get_cfg()
     add_schnet_config(cfg)
     for file in files:
-        _merge_file(cfg, file)
-    _merge_overrides(cfg, list(opts))
+        merge_file(cfg, file)
+    merge_overrides(cfg, list(opts))
     check_config(cfg)
     cfg.freeze()
     return cfg
-
-
-def _merge_file(cfg: CN, file: str | os.PathLike[str]) -> None:
-    if not os.path.isfile(file):
-        raise InputError(f"there is no config file {file}: give the path of a YAML file")
-    try:
-        cfg.merge_from_file(os.fspath(file))
-    except _MERGE_ERRORS as error:
-        raise InputError(f"the config file {file} cannot be used: {_one_line(error)}") from error
-
-
-def _merge_overrides(cfg: CN, opts: list[str]) -> None:
-    if len(opts) % 2:
-        raise InputError(
-            f"the overrides {' '.join(opts)!r} are not pairs: give KEY VALUE KEY VALUE ..."
-        )
-    try:
-        cfg.merge_from_list(opts)
-    except _MERGE_ERRORS as error:
-        raise InputError(f"the overrides cannot be used: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    # yacs quotes whole sections of the config in some of its messages.
-    return textwrap.shorten(text, MAX_REASON, placeholder=" ...")
