@@ -12,6 +12,7 @@ from torch import nn
 
 from schnet.checkpoint import read_state_dict
 from schnet.fingerprints import BaseSource, fingerprint
+from schnet.modeling.fast_layer import FastLayer
 from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_base
 
 PATCH_SIZE = 16
@@ -99,6 +100,7 @@ class SamEncoder(FreezableModule):
             _build_block(variant, grid, is_global=i in variant.global_layers)
             for i in range(variant.depth)
         )
+        self._fast_layers = [FastLayer(block, variant.num_heads) for block in self.blocks]
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that the optimizer must not shrink."""
@@ -128,6 +130,8 @@ class SamEncoder(FreezableModule):
         Returns:
             The same shape and type.
         """
+        if self.fast and self.is_frozen and not _is_traced():
+            return self._fast_layers[index](tokens)
         return self.blocks[index](tokens)
 
     def _positions(self, grid: tuple[int, int]) -> torch.Tensor:
@@ -136,6 +140,11 @@ class SamEncoder(FreezableModule):
         table = self.pos_embed.permute(0, 3, 1, 2)
         resized = F.interpolate(table, size=grid, mode="bilinear", align_corners=False)
         return resized.permute(0, 2, 3, 1)
+
+
+def _is_traced() -> bool:
+    # An exported graph should hold plain operators.
+    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
 
 
 def _build_block(variant: SamVariant, grid: int, *, is_global: bool) -> Block:

@@ -1,0 +1,46 @@
+"""SAM's decomposed relative positions, gathered for one window size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from segment_anything.modeling.image_encoder import get_rel_pos
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What each query's dot product with adds to its scores, by the distance of the key.
+
+    Attributes:
+        height: by row of the query and row of the key, (H, H, d).
+        width: by column of the query and column of the key, (W, W, d).
+    """
+
+    height: torch.Tensor
+    width: torch.Tensor
+
+    @classmethod
+    def gather(
+        cls, rel_pos_h: torch.Tensor, rel_pos_w: torch.Tensor, window: tuple[int, int]
+    ) -> Positions:
+        """Take them from SAM's tables, resized where a table is for another window.
+
+        Args:
+            rel_pos_h: embeddings by distance in rows, (2 * side - 1, d).
+            rel_pos_w: by distance in columns, likewise.
+            window: H and W in tokens.
+        """
+        return cls(
+            get_rel_pos(window[0], window[0], rel_pos_h),
+            get_rel_pos(window[1], window[1], rel_pos_w),
+        )
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """H and W."""
+        return self.height.shape[0], self.width.shape[0]
+
+    def to(self, dtype: torch.dtype) -> Positions:
+        """The same in another type."""
+        return Positions(self.height.to(dtype), self.width.to(dtype))
