@@ -96,7 +96,7 @@ def attend_folded(
     dim = q.shape[-1]
     by_row, by_column = _by_axis(q, positions)
     queries = torch.cat([q * dim**-0.5, by_row.flatten(2, 3), by_column.flatten(2, 3)], dim=-1)
-    keys = torch.cat([k, _one_hot(positions.window, k).expand(*k.shape[:3], -1)], dim=-1)
+    keys = torch.cat([k, positions.one_hot().expand(*k.shape[:3], -1)], dim=-1)
     extra = -queries.shape[-1] % FLASH_MULTIPLE
     queries, keys = F.pad(queries, (0, extra)), F.pad(keys, (0, extra))
     values = F.pad(v, (0, keys.shape[-1] - dim))
@@ -123,11 +123,3 @@ def _by_axis(q: torch.Tensor, positions: Positions) -> tuple[torch.Tensor, torch
 def _bias(q: torch.Tensor, positions: Positions) -> torch.Tensor:
     by_row, by_column = _by_axis(q, positions)
     return (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
-
-
-def _one_hot(window: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
-    """Row and column of each key, (H * W, H + W)."""
-    rows, columns = (torch.eye(side, dtype=like.dtype, device=like.device) for side in window)
-    return torch.cat(
-        [rows.repeat_interleave(window[1], dim=0), columns.repeat(window[0], 1)], dim=-1
-    )

@@ -1,4 +1,4 @@
-"""One frozen transformer layer of SAM, at least cost: no work on padding, few passes over memory."""
+"""One frozen transformer layer of SAM at least cost: no work on padding, little memory traffic."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from schnet.modeling.attention import attend, choose_way
 from schnet.modeling.derived import Derived
-from schnet.modeling.kernels import FrozenLinear, linear
+from schnet.modeling.kernels import FrozenLinear, linear, onednn_takes, pack
 from schnet.modeling.positions import Positions
 
 ROWS_AT_ONCE = 1024
@@ -55,11 +55,9 @@ class FastLayer:
     def _add_mlp(self, x: torch.Tensor, dtype: torch.dtype) -> None:
         """Add the MLP to the tokens in place, some rows at a time: its hidden layer is 4C wide."""
         mlp = self._block.mlp
-        weights = [self._in(dtype, p) for layer in (mlp.lin1, mlp.lin2) for p in layer.parameters()]
         for rows in x.view(-1, x.shape[-1]).split(ROWS_AT_ONCE):
-            normed = _norm(self._block.norm2, rows, dtype)
-            hidden = linear(normed, weights[0], weights[1], gelu=True)
-            rows += linear(hidden, weights[2], weights[3])
+            hidden = self._linear(_norm(self._block.norm2, rows, dtype), mlp.lin1, gelu=True)
+            rows += self._linear(hidden, mlp.lin2)
 
     def _attend(self, qkv: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         block = self._block
@@ -72,24 +70,46 @@ class FastLayer:
             tables,
             lambda: Positions.gather(*tables, window).to(dtype),
         )
-        padding = self._in(dtype, block.attn.qkv.bias)
+        padding = self._bias(block.attn.qkv, dtype)
         way = choose_way(qkv, positions, self._num_heads)
         return attend(qkv, padding, positions, self._num_heads, way)
 
-    def _linear(self, x: torch.Tensor, layer: nn.Linear) -> torch.Tensor:
-        weight, bias = self._in(x.dtype, layer.weight), self._in(x.dtype, layer.bias)
-        if x.device.type != "cpu":
-            return F.linear(x, weight, bias)
+    def _linear(self, x: torch.Tensor, layer: nn.Linear, *, gelu: bool = False) -> torch.Tensor:
+        weight, bias = self._weight(layer, x), self._bias(layer, x.dtype)
         if torch.is_grad_enabled() and x.requires_grad:
-            return FrozenLinear.apply(x, weight, bias)
-        return linear(x, weight, bias)
+            if x.device.type == "cpu":
+                y = FrozenLinear.apply(x, weight, bias, self._weight(layer, x, transposed=True))
+            else:
+                y = F.linear(x, weight, bias)
+            return F.gelu(y) if gelu else y
+        return linear(x, weight, bias, gelu=gelu)
 
-    def _in(self, dtype: torch.dtype, weight: torch.Tensor) -> torch.Tensor:
-        """A weight in another type, cast once."""
-        if weight.dtype == dtype:
-            return weight.detach()
-        key = (id(weight), dtype)
-        return self._derived.get(key, (weight,), lambda: weight.detach().to(dtype))
+    def _weight(
+        self, layer: nn.Linear, x: torch.Tensor, *, transposed: bool = False
+    ) -> torch.Tensor:
+        """A layer's weight, or its transpose, as `linear` wants it for an input.
+
+        In its own type it is used as it lies: packing fp32 gains little, and would cost as much
+        memory again as the base has.
+        """
+        weight = layer.weight.detach()
+        if transposed:
+            weight = weight.t()
+        if weight.dtype == x.dtype:
+            return weight
+
+        def cast() -> torch.Tensor:
+            return pack(weight.to(x.dtype), rows) if onednn_takes(x) else weight.to(x.dtype)
+
+        rows = x.numel() // x.shape[-1]
+        key = (id(layer), "weight", transposed, x.dtype)
+        return self._derived.get(key, (layer.weight,), cast)
+
+    def _bias(self, layer: nn.Linear, dtype: torch.dtype) -> torch.Tensor:
+        if layer.bias.dtype == dtype:
+            return layer.bias.detach()
+        key = (id(layer), "bias", dtype)
+        return self._derived.get(key, (layer.bias,), lambda: layer.bias.detach().to(dtype))
 
 
 def _norm(norm: nn.LayerNorm, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -19,6 +19,9 @@ from schnet.modeling.windows import Region, regions
 TILE_BYTES = 8 << 20
 """Size of a tile of attention scores: stays in the last cache, and is worth a GEMM's start."""
 
+SHORT_ROW = 32
+"""Elements of 16 bits that a CPU of today adds at once."""
+
 
 def linear(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, gelu: bool = False
@@ -30,11 +33,11 @@ def linear(
 
     Args:
         x: shape (..., in), contiguous.
-        weight: (out, in), of x's type, any strides.
+        weight: (out, in), of x's type, any strides, or what `pack` made of it.
         bias: (out,) or None.
         gelu: apply the exact GELU.
     """
-    if _onednn_takes(x):
+    if onednn_takes(x):
         return torch.ops.mkldnn._linear_pointwise(
             x, weight, bias, "gelu" if gelu else "none", [], "none"
         )
@@ -42,7 +45,18 @@ def linear(
     return F.gelu(y) if gelu else y
 
 
-def _onednn_takes(x: torch.Tensor) -> bool:
+def pack(weight: torch.Tensor, rows: int) -> torch.Tensor:
+    """A weight (out, in) in the order that oneDNN's GEMM reads it in, for `linear` alone.
+
+    Args:
+        weight: of a type that `onednn_takes`.
+        rows: how many rows of input to expect.
+    """
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+
+
+def onednn_takes(x: torch.Tensor) -> bool:
+    """Whether `linear` runs this input by oneDNN's kernel."""
     # Tensors without values (FakeTensor) are left out: a plan counts plain operators' FLOPs.
     if x.device.type != "cpu" or type(x) is not torch.Tensor or not x.numel():
         return False
@@ -54,21 +68,25 @@ def _onednn_takes(x: torch.Tensor) -> bool:
 
 
 class FrozenLinear(torch.autograd.Function):
-    """`linear` with the gradient of its input alone; keeps nothing but the weight."""
+    """`linear` with the gradient of its input alone; keeps no activation."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        transposed: torch.Tensor,
     ) -> torch.Tensor:
-        """See `linear`."""
-        ctx.save_for_backward(weight)
+        """See `linear`; `transposed` is the weight (in, out) for the way back."""
+        # No saved tensor: a packed one has no memory that autograd's hooks could look at.
+        ctx.transposed = transposed
         return linear(x, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of x."""
-        (weight,) = ctx.saved_tensors
-        return linear(grad.contiguous(), weight.t(), None), None, None
+        return linear(grad.contiguous(), ctx.transposed, None), None, None, None
 
 
 class TiledAttention(torch.autograd.Function):
@@ -177,6 +195,9 @@ class _Work:
         self.positions = positions
         self.num_heads = num_heads
         self._memory: dict[str, torch.Tensor] = {}
+        # In 16 bits adding along rows as short as a window's is slow; a GEMM does it instead.
+        short = positions.window[1] < SHORT_ROW and positions.height.dtype != torch.float32
+        self._one_hot = positions.one_hot().t().contiguous() if short else None
 
     def groups(self, qkv: torch.Tensor, padding: torch.Tensor) -> Iterator[_Group]:
         """All windows of a batch, a row of windows at a time."""
@@ -222,30 +243,40 @@ class _Work:
             )
             grad_k[pairs].baddbmm_(slopes.transpose(1, 2), q[pairs, queries], alpha=scale)
             direct = torch.bmm(slopes, k[pairs]).mul_(scale)
-            grid = slopes.unflatten(2, self.positions.window).unflatten(
-                1, (-1, group.region.columns)
-            )
-            height = self.positions.height[rows]
-            width = self.positions.width[: group.region.columns]
-            through = torch.einsum("grck,rkd->grcd", grid.sum(-1), height)
-            through += torch.einsum("grck,ckd->grcd", grid.sum(-2), width)
-            grad_q[pairs, queries] = direct.add_(through.flatten(1, 2))
+            grad_q[pairs, queries] = direct.add_(self._through_positions(slopes, group, rows))
         return grad_q, grad_k, grad_v
 
-    def _weights(
-        self, group: _Group, pairs: slice, rows: slice, queries: slice
-    ) -> torch.Tensor:
+    def _weights(self, group: _Group, pairs: slice, rows: slice, queries: slice) -> torch.Tensor:
         """Softmax of a tile's scores, (pairs, queries, H * W), in memory of `scores`."""
-        q, columns, window = group.q[pairs, queries], group.region.columns, group.window
+        q, columns = group.q[pairs, queries], group.region.columns
         grid = q.unflatten(1, (-1, columns))
         by_row = torch.einsum("grcd,rkd->grck", grid, self.positions.height[rows])
         by_column = torch.einsum("grcd,ckd->grck", grid, self.positions.width[:columns])
-        scores = self._take("scores", (*grid.shape[:3], *window), q)
-        torch.add(by_row[..., :, None], by_column[..., None, :], out=scores)
-        scores = scores.view(*q.shape[:2], -1)
+        scores = self._take("scores", (*q.shape[:2], group.k.shape[1]), q)
+        if self._one_hot is None:
+            spread = scores.view(*grid.shape[:3], *group.window)
+            torch.add(by_row[..., :, None], by_column[..., None, :], out=spread)
+        else:
+            by_axis = torch.cat([by_row, by_column], dim=-1).flatten(1, 2)
+            torch.matmul(by_axis, self._one_hot, out=scores)
         keys = group.k[pairs].transpose(1, 2)
         torch.baddbmm(scores, q, keys, alpha=q.shape[-1] ** -0.5, out=scores)
         return torch.softmax(scores, dim=-1, out=scores)
+
+    def _through_positions(self, slopes: torch.Tensor, group: _Group, rows: slice) -> torch.Tensor:
+        """Gradient of a tile's queries by way of the positions: (pairs, queries, d)."""
+        height, width = group.window
+        if self._one_hot is None:
+            spread = slopes.unflatten(2, group.window)
+            by_row, by_column = spread.sum(-1), spread.sum(-2)
+        else:
+            by_axis = torch.matmul(slopes, self._one_hot.t())
+            by_row, by_column = by_axis.split([height, width], dim=-1)
+        columns = group.region.columns
+        by_row, by_column = (part.unflatten(1, (-1, columns)) for part in (by_row, by_column))
+        through = torch.einsum("grck,rkd->grcd", by_row, self.positions.height[rows])
+        through += torch.einsum("grck,ckd->grcd", by_column, self.positions.width[:columns])
+        return through.flatten(1, 2)
 
     def _tiles(self, group: _Group) -> Iterator[tuple[slice, slice, slice]]:
         """Cut a group into (pairs, rows of the windows, their queries) by `TILE_BYTES`."""
@@ -267,9 +298,7 @@ class _Work:
         return memory[:size].view(shape)
 
 
-def _padded(
-    pairs: torch.Tensor, padding: torch.Tensor, window: tuple[int, int]
-) -> torch.Tensor:
+def _padded(pairs: torch.Tensor, padding: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
     """Fill windows (n, heads, rows, columns, d) up to (n, heads, H, W, d) with a token each."""
     filled = pairs.new_empty(*pairs.shape[:2], *window, pairs.shape[-1])
     filled[:] = padding

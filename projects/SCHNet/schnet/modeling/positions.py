@@ -44,3 +44,12 @@ class Positions:
     def to(self, dtype: torch.dtype) -> Positions:
         """The same in another type."""
         return Positions(self.height.to(dtype), self.width.to(dtype))
+
+    def one_hot(self) -> torch.Tensor:
+        """Row and column of each key of a window, (H * W, H + W), in the embeddings' type."""
+        rows, columns = (
+            torch.eye(side, dtype=self.height.dtype, device=self.height.device)
+            for side in self.window
+        )
+        spread = rows.repeat_interleave(len(columns), dim=0)
+        return torch.cat([spread, columns.repeat(len(rows), 1)], dim=-1)

@@ -88,7 +88,7 @@ class SamEncoder(FreezableModule):
         Args:
             variant: the encoder's size.
             lr_factor: factor on the base learning rate for these weights, where they are trained.
-            fast: run the layers by our kernels while the encoder is frozen.
+            fast: run the layers by our kernels (`FastLayer`) wherever no weight needs a gradient.
         """
         super().__init__()
         self.lr_factor = lr_factor
@@ -130,7 +130,9 @@ class SamEncoder(FreezableModule):
         Returns:
             The same shape and type.
         """
-        if self.fast and self.is_frozen and not _is_traced():
+        # The kernels have no gradients of weights; without gradients they serve any SAM.
+        has_kernels = self.is_frozen or not torch.is_grad_enabled()
+        if self.fast and has_kernels and not _is_traced():
             return self._fast_layers[index](tokens)
         return self.blocks[index](tokens)
 
