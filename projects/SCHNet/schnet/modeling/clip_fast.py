@@ -64,13 +64,12 @@ def _is_plain_inference(visual: ModifiedResNet, images: torch.Tensor) -> bool:
         and not torch.compiler.is_compiling()
         # Counters of FLOPs and memory know the layers' operations only.
         and not is_in_torch_dispatch_mode()
-        # Neither a fake tensor nor another subclass.
+        # A subclass may be anything.
         and type(images) is torch.Tensor
         and images.device.type in ("cpu", "cuda")
         and images.device == weight.device
         and weight.dtype == torch.float32
         and images.dtype == torch.float32
-        and images.numel() > 0
         and not torch.is_grad_enabled()
         and not visual.training
         # Such a tensor does not count its changes.
