@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from schnet.modeling.clip_vision import ResNetTower, StageMaps, resize_positions
 
-# Packing a weight for one input size costs about as much as three calls gain by it.
+# Packing a weight for one input size costs about as much as three to five calls gain by it.
 REPEATS_TO_PACK = 4
 
 
