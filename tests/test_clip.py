@@ -29,11 +29,12 @@ from schnet.modeling.clip import (
     ClipVariant,
     build_clip_encoder,
     build_clip_model,
+    build_tower,
     recognise_clip,
     resize_for_clip,
 )
 from schnet.modeling.clip_text import encode_prompts
-from schnet.modeling.clip_vision import build_tower, resize_positions
+from schnet.modeling.clip_vision import resize_positions
 
 RESNET = ClipVariant(24, 224, (1, 2, 1, 1), 16, 32, 64, transformer_layers=2)
 TRANSFORMER = ClipVariant(24, 224, 8, 64, 32, 64, transformer_layers=2)

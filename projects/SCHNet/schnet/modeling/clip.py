@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from clip.model import CLIP
+from clip.model import CLIP, ModifiedResNet
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -16,8 +16,9 @@ from torch import nn
 
 from schnet.checkpoint import read_state_dict
 from schnet.fingerprints import BaseSource, fingerprint
+from schnet.modeling.clip_fast import FastResNetTower
 from schnet.modeling.clip_text import encode_prompts
-from schnet.modeling.clip_vision import ResNetTower, StageMaps, TransformerTower, build_tower
+from schnet.modeling.clip_vision import ResNetTower, StageMaps, TransformerTower
 from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_base
 
 # CLIP's own normalisation, RGB 0..1 (clip.py of the package, _transform).
@@ -156,6 +157,18 @@ def resize_for_clip(images: torch.Tensor, scale: float, stride: int) -> torch.Te
     )
 
 
+def build_tower(visual: nn.Module, *, fast: bool = False) -> ResNetTower | TransformerTower:
+    """Wrap an image tower of the `clip` package, whichever of its two kinds it is.
+
+    Args:
+        visual: the tower, with weights.
+        fast: run a residual network by weights derived for inference; transformers have none.
+    """
+    if isinstance(visual, ModifiedResNet):
+        return FastResNetTower(visual) if fast else ResNetTower(visual)
+    return TransformerTower(visual)
+
+
 def build_clip_model(variant: str, weights: str) -> CLIP:
     """Build a CLIP model of the `clip` package, in fp32 and eval mode, and give it its weights.
 
@@ -245,7 +258,7 @@ def build_clip_encoder(cfg: CfgNode, prompts: Sequence[Sequence[str]]) -> ClipEn
     node = cfg.MODEL.CLIP
     model = build_clip_model(node.VARIANT, node.WEIGHTS)
     return ClipEncoder(
-        tower=build_tower(model.visual),
+        tower=build_tower(model.visual, fast=node.FAST),
         text_features=encode_prompts(model, prompts, node.PROMPT_TEMPLATES),
         logit_scale=model.logit_scale.detach().exp(),
         input_scale=node.INPUT_SCALE,
@@ -288,7 +301,7 @@ class ClipBackbone(Backbone):
         node = cfg.MODEL.CLIP
         model = build_clip_model(node.VARIANT, node.WEIGHTS)
         return {
-            "tower": build_tower(model.visual),
+            "tower": build_tower(model.visual, fast=node.FAST),
             "input_scale": node.INPUT_SCALE,
             "source": clip_source(model, node.VARIANT, node.WEIGHTS),
         }

@@ -109,10 +109,3 @@ class TransformerTower(nn.Module):
             if number in self.stage_ends:
                 maps.append(tokens[1:].permute(1, 2, 0).unflatten(2, grid))
         return (maps[0], maps[1], maps[2], maps[3]), net.ln_post(tokens[0]) @ net.proj
-
-
-def build_tower(visual: nn.Module) -> ResNetTower | TransformerTower:
-    """Wrap an image tower of the `clip` package, whichever of its two kinds it is."""
-    if isinstance(visual, ModifiedResNet):
-        return ResNetTower(visual)
-    return TransformerTower(visual)
