@@ -159,6 +159,7 @@ def test_modeling_is_layered_as_designed() -> None:
     edges = {
         "meta_arch": {"sam", "clip", "head"},
         "sam": {"ftm", "sam_encoder"},
+        "ftm": {"ftm_kernels"},
         "sam_encoder": {"frozen"},
         "clip": {"clip_text", "clip_vision", "frozen"},
         "head": {"srm", "losses", "decoder"},
