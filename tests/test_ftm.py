@@ -80,7 +80,7 @@ def _plain(ftm: FTM, layer: int, f: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("size", [(1, 1, 1), (1, 5, 7), (3, 6, 3)])
+@pytest.mark.parametrize("size", [(1, 5, 7), (3, 6, 3)])
 def test_outputs_and_gradients_are_those_of_the_plain_formula(
     autocast: bool, size: tuple[int, int, int]
 ) -> None:
