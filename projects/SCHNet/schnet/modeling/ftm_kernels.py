@@ -130,7 +130,7 @@ def _attend(features: torch.Tensor, folded: FoldedWeights) -> torch.Tensor:
     attention, hidden = products[:, :num_tokens], products[:, num_tokens:]
     # In 16 bits the softmax would lose the small weights.
     attention.copy_(attention.softmax(dim=-1, dtype=torch.float32))
-    hidden.addmm_(attention, folded.mixed)
+    torch.addmm(hidden, attention, folded.mixed, out=hidden)
     return products
 
 
@@ -155,8 +155,8 @@ def tuned(features: torch.Tensor, rho: torch.Tensor, folded: FoldedWeights) -> t
 class TunedFeatures(torch.autograd.Function):
     """One layer of FTM with gradients, that keeps its result and (N, m + r) numbers.
 
-    The result is kept by the next layer in any case; f is found again by taking the change from
-    it. Plain autograd keeps f, f', their 16-bit copies, A, and the hidden layer twice.
+    The result f" is kept by the next layer in any case; where f is wanted, it is f" less the
+    change. Plain autograd keeps f, f', their 16-bit copies, A, and the hidden layer twice.
     """
 
     @staticmethod
@@ -179,28 +179,35 @@ class TunedFeatures(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of f" to those of f and of the weights."""
         result, products, *w = ctx.saved_tensors
-        weights = FTMWeights(*w)
-        shape = grad.shape
+        weights, shape = FTMWeights(*w), grad.shape
         grad, result = (t.reshape(-1, t.shape[-1]) for t in (grad, result))
         with torch.autocast(grad.device.type, enabled=False):
             folded = fold(weights, ctx.dtype)
-            hidden = products[:, folded.mixed.shape[0] :]
-            grad_change = (grad * weights.rho.to(grad.dtype)).to(ctx.dtype)
-            grad_products = _products_backward(grad_change @ folded.w2, products, folded)
+            narrow = grad.to(ctx.dtype)
+            # Of MLP's activations, before rho: rho's own gradient is their product.
+            grad_activated = narrow @ folded.w2
+            grad_products = _products_backward(grad_activated * weights.rho, products, folded)
             grad_features = None
             if ctx.needs_input_grad[0]:
-                grad_features = grad + grad_products @ folded.first
-                grad_features = grad_features.view(shape)
+                grad_features = (grad + grad_products @ folded.first).view(shape)
             if not any(ctx.needs_input_grad[2:]):
                 return grad_features, None, *(None for _ in weights)
-            activated = F.gelu(hidden)
-            change = F.linear(activated, folded.w2, folded.b2).to(result.dtype)
-            grad_rho = (grad.flatten() @ change.flatten()).to(weights.rho.dtype)
-            features = torch.addcmul(result, change, weights.rho.to(result.dtype), value=-1)
-            first = _first_backward(features.to(ctx.dtype), products, grad_products, weights)
-            grad_w2 = (grad_change.t() @ activated).to(weights.w2.dtype)
-            grad_b2 = (grad.sum(dim=0) * weights.rho).to(weights.b2.dtype)
+            activated = F.gelu(products[:, folded.mixed.shape[0] :])
+            grad_b2 = grad.sum(dim=0, dtype=weights.b2.dtype)
+            grad_rho = (grad_activated.float() * activated).sum() + grad_b2 @ weights.b2
+            grad_w2 = narrow.t() @ (activated * weights.rho).to(ctx.dtype)
+            # The product with f, without f: that with f" less that with rho * MLP(f').
+            grad_first = (grad_products.t() @ result.to(ctx.dtype)).to(weights.w1.dtype)
+            mixed = (grad_products.t() @ activated).to(weights.w1.dtype)
+            mixed = torch.addmm(
+                torch.outer(grad_products.sum(dim=0, dtype=weights.b2.dtype), weights.b2),
+                mixed,
+                weights.w2.t(),
+            )
+            grad_first.addcmul_(mixed, weights.rho, value=-1)
+            first = _first_backward(grad_first, products, grad_products, weights)
         grad_tokens, grad_w1, grad_b1 = first
+        grad_w2, grad_b2 = grad_w2.to(weights.w2.dtype), grad_b2 * weights.rho
         return grad_features, None, grad_tokens, grad_rho, grad_w1, grad_b1, grad_w2, grad_b2
 
 
@@ -228,17 +235,16 @@ def _products_backward(
 
 
 def _first_backward(
-    features: torch.Tensor,
+    grad_first: torch.Tensor,
     products: torch.Tensor,
     grad_products: torch.Tensor,
     weights: FTMWeights,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of the tokens, of the first linear layer and of its bias, in their types."""
+    """Gradient of `FoldedWeights.first` to those of the tokens and the first linear layer."""
     tokens, w1 = weights.tokens, weights.w1
     num_tokens, dim = tokens.shape
     attention, grad_hidden = products[:, :num_tokens], grad_products[:, num_tokens:]
     grad_mixed = (attention.t() @ grad_hidden).to(w1.dtype)
-    grad_first = (grad_products.t() @ features).to(w1.dtype)
     grad_tokens = torch.addmm(grad_first[:num_tokens], grad_mixed, w1, beta=dim**-0.5)
-    grad_w1 = torch.addmm(grad_first[num_tokens:], grad_mixed.t(), tokens.to(w1.dtype))
-    return grad_tokens.to(tokens.dtype), grad_w1, grad_hidden.sum(dim=0, dtype=w1.dtype)
+    grad_w1 = torch.addmm(grad_first[num_tokens:], grad_mixed.t(), tokens)
+    return grad_tokens, grad_w1, grad_hidden.sum(dim=0, dtype=w1.dtype)
