@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import relative_error
 
 from schnet.modeling.losses import SegmentationLoss, lovasz_softmax, sqrt_inverse_weights
 
@@ -119,6 +120,39 @@ def test_stride_looks_at_every_nth_row_and_column() -> None:
     strided = _loss(stride=2)(logits, labels)
     expected = _loss()(logits[:, :, ::2, ::2], labels[:, ::2, ::2])
     assert all(torch.equal(strided[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("ce_stride", "lovasz_stride"), [(1, 1), (1, 4), (2, 3), (2, 2)])
+def test_coarse_logits_are_those_of_the_whole_map_thinned(
+    ce_stride: int, lovasz_stride: int, batch: int, autocast: bool
+) -> None:
+    loss = SegmentationLoss(
+        ce_weight=1.0,
+        lovasz_weight=0.5,
+        ignore_label=255,
+        class_weights=None,
+        ce_stride=ce_stride,
+        lovasz_stride=lovasz_stride,
+    )
+    labels = torch.randint(0, 5, (batch, 19, 45))
+    labels[torch.rand(labels.shape) < 0.2] = 255
+    logits = torch.randn(batch, 5, 8, 12).to(torch.bfloat16 if autocast else torch.float32)
+    logits.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        ours = loss(logits, labels, (32, 48))
+    whole = F.interpolate(logits.float(), size=(32, 48), mode="bilinear")[..., :19, :45]
+    expected = loss(whole, labels)
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        assert ours[name].dtype == torch.float32
+        assert torch.allclose(ours[name], value, rtol=1e-6)
+        gradients = [
+            torch.autograd.grad(v, logits, retain_graph=True)[0] for v in (ours[name], value)
+        ]
+        limit = 1e-2 if autocast else 1e-6
+        assert relative_error(gradients[0].float(), gradients[1].float()) < limit
 
 
 def test_a_factor_of_zero_leaves_its_loss_out() -> None:

@@ -160,7 +160,8 @@ def test_checkpointing_keeps_less(tiny_cfg: Callable[..., CfgNode]) -> None:
     def traced(planned: PlannedModel) -> StepTrace:
         return trace_step(planned, (128, 96), 2, autocast_dtype=None)
 
-    assert traced(less).kept_bytes < 0.6 * traced(plain).kept_bytes
+    # FTM keeps little of its own: what goes is the layers' activations.
+    assert traced(less).kept_bytes < 0.7 * traced(plain).kept_bytes
     assert traced(less).peak_bytes < traced(plain).peak_bytes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import randomise, relative_error
 
 from schnet.modeling.resize import resize_map
 from schnet.modeling.srm import SRM, SimModule
@@ -39,6 +40,35 @@ def test_srm_equals_its_formula() -> None:
     z = sam + v * gate[:, None, None, :]
     expected = sam + srm.up(F.gelu(srm.down(F.layer_norm(z, (8,), srm.norm.weight, srm.norm.bias))))
     assert torch.allclose(srm(sam, clip, sim), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("clip_size", [(2, 3), (5, 7), (9, 8)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_layout_of_clips_map_changes_nothing(
+    clip_size: tuple[int, int], channels_last: bool, autocast: bool
+) -> None:
+    srm = _srm()
+    randomise(srm)
+    sam = torch.randn(3, 5, 7, 8, requires_grad=True)
+    clip, sim = torch.randn(3, 6, *clip_size), torch.randn(3, 5)
+    v = resize_map(srm.project(clip), (5, 7)).permute(0, 2, 3, 1)
+    z = sam + v * srm.gate(sim)[:, None, None, :]
+    expected = sam + srm.up(F.gelu(srm.down(srm.norm(z))))
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        result = srm(sam, clip.contiguous(memory_format=layout), sim)
+    assert result.dtype == torch.float32
+    wanted, grad = [sam, *srm.parameters()], torch.randn_like(sam)
+    theirs = [expected, *torch.autograd.grad(expected, wanted, grad)]
+    ours = [result, *torch.autograd.grad(result, wanted, grad)]
+    for a, b in zip(ours, theirs, strict=True):
+        assert relative_error(a.detach(), b.detach()) < (5e-2 if autocast else 1e-5)
+
+
+@pytest.mark.parametrize("clip_size", [(2, 3), (9, 8)])
+def test_semantics_lie_in_memory_as_sams_map_does(clip_size: tuple[int, int]) -> None:
+    assert _srm()._on_grid(torch.randn(2, 6, *clip_size), (4, 5)).is_contiguous()
 
 
 @pytest.mark.parametrize("clip_size", [(2, 3), (9, 8), (1, 20)])

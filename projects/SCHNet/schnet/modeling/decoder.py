@@ -153,6 +153,9 @@ class BoundaryDecoder(nn.Module):
             Shape (B, stem_dims[1], H/4, W/4).
         """
         grid = (images.shape[-2] // FUSE_STRIDE, images.shape[-1] // FUSE_STRIDE)
+        # The backbone's maps come channels-last; so is all that follows from images that are, and
+        # convolutions of few channels run up to twice as fast.
+        images = images.contiguous(memory_format=torch.channels_last)
         stride4, stride8 = self.stem(images)
         fused = self.stem_to_stride16(stride8)
         for name, project in zip(self.in_features, self.project, strict=True):

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from schnet.modeling.ftm_kernels import FoldedWeightsCache, FTMWeights, TunedFeatures, tuned
+
 PATCH_SIZE = 16
 
 
@@ -36,7 +38,7 @@ class FTM(nn.Module):
         self.tokens = nn.Parameter(torch.empty(num_layers, num_tokens, dim))
         self.rho = nn.Parameter(torch.full((num_layers,), float(rho_init)))
         self.mlp = nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
-        self.scale = dim**-0.5
+        self._cache = FoldedWeightsCache()
         bound = math.sqrt(6.0 / (3 * PATCH_SIZE**2 + dim))
         nn.init.uniform_(self.tokens, -bound, bound)
 
@@ -54,8 +56,20 @@ class FTM(nn.Module):
         Returns:
             f", shape (B, h, w, C), the input of the next layer.
         """
-        tokens = self.tokens[layer].to(features.dtype)
-        # Autocast makes the product 16 bits wide, and on CPUs would leave the softmax so.
-        similarity = (features @ tokens.t() * self.scale).softmax(dim=-1, dtype=torch.float32)
-        informed = features + similarity.to(features.dtype) @ tokens
-        return features + self.rho[layer].to(features.dtype) * self.mlp(informed)
+        weights = FTMWeights(
+            self.tokens[layer],
+            self.rho[layer],
+            *self.mlp[0].parameters(),
+            *self.mlp[2].parameters(),
+        )
+        kind = features.device.type
+        dtype = (
+            torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
+        )
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (features, *weights)):
+            self._cache.clear()
+            return TunedFeatures.apply(features, dtype, *weights)
+        parameters = (self.tokens, *self.mlp.parameters())
+        with torch.autocast(kind, enabled=False):
+            folded = self._cache.folded(layer, dtype, parameters, weights)
+            return tuned(features, weights.rho, folded)

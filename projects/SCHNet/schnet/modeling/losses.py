@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import nn
 
+from schnet.modeling.resize import resize_map_thinned
+
 MAX_CLASS_WEIGHT = 10.0
 
 
@@ -134,29 +136,50 @@ class SegmentationLoss(nn.Module):
             "lovasz_stride": node.LOVASZ_STRIDE,
         }
 
-    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        size: tuple[int, int] | None = None,
+    ) -> dict[str, torch.Tensor]:
         """Losses of a batch.
 
         Args:
-            logits: shape (B, K, H, W), any floating type.
+            logits: shape (B, K, h, w), any floating type.
             labels: shape (B, H, W), int64, values 0..K-1 or the ignore label.
+            size: at least (H, W): what the logits are resized to, bilinearly, before the labels
+                meet their top left part; only rows and columns that a loss looks at are. None is
+                for logits at the labels' resolution.
 
         Returns:
             `loss_ce` and `loss_lovasz`, fp32 scalars, those whose factor is not 0.
         """
         losses = {}
         with torch.autocast(logits.device.type, enabled=False):
+            logits, seen = logits.float(), (labels.shape[-2], labels.shape[-1])
+            strides = {
+                stride
+                for stride, factor in (
+                    (self.ce_stride, self.ce_weight),
+                    (self.lovasz_stride, self.lovasz_weight),
+                )
+                if factor > 0
+            }
+            thinned = {
+                stride: (
+                    _every_nth(logits, size, seen, stride).flatten(2),
+                    labels[:, ::stride, ::stride].flatten(1),
+                )
+                for stride in strides
+            }
             if self.ce_weight > 0:
                 per_image = cross_entropy_per_image(
-                    *_every_nth(logits, labels, self.ce_stride),
-                    self.ignore_label,
-                    self.class_weights,
+                    *thinned[self.ce_stride], self.ignore_label, self.class_weights
                 )
                 losses["loss_ce"] = self.ce_weight * per_image.mean()
             if self.lovasz_weight > 0:
-                losses["loss_lovasz"] = self.lovasz_weight * self._lovasz(
-                    *_every_nth(logits, labels, self.lovasz_stride)
-                )
+                value = self._lovasz(*thinned[self.lovasz_stride])
+                losses["loss_lovasz"] = self.lovasz_weight * value
         return losses
 
     def _lovasz(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -172,8 +195,12 @@ class SegmentationLoss(nn.Module):
 
 
 def _every_nth(
-    logits: torch.Tensor, labels: torch.Tensor, stride: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every n-th row and column as (B, K, N) fp32 logits and (B, N) labels."""
-    thin = logits[:, :, ::stride, ::stride].flatten(2).float()
-    return thin, labels[:, ::stride, ::stride].flatten(1)
+    logits: torch.Tensor, size: tuple[int, int] | None, seen: tuple[int, int], stride: int
+) -> torch.Tensor:
+    """Every n-th row and column of the top left part of the resized logits."""
+    if size is None:
+        return logits[:, :, ::stride, ::stride]
+    if stride == 1:
+        full = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return full[:, :, : seen[0], : seen[1]]
+    return resize_map_thinned(logits, size, seen, stride)

@@ -135,8 +135,9 @@ class SCHNet(nn.Module):
         for members in _of_one_size(batched_inputs):
             part = [batched_inputs[number] for number in members]
             labels = torch.stack([entry["sem_seg"].to(self.device) for entry in part]).long()
-            logits = self._full_resolution(self._stack(part))
-            for name, value in self.sem_seg_head.loss(logits, labels).items():
+            images = self._stack(part)
+            given = self.sem_seg_head.loss(self.predict(images), labels, _padded_size(images))
+            for name, value in given.items():
                 losses[name] = losses.get(name, 0) + value * (len(part) / len(batched_inputs))
         return losses
 
@@ -166,7 +167,7 @@ class SCHNet(nn.Module):
 
     def _full_resolution(self, images: torch.Tensor) -> torch.Tensor:
         logits = self.predict(images)
-        size = tuple(-(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE for side in images.shape[-2:])
+        size = _padded_size(images)
         logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
         return logits[..., : images.shape[-2], : images.shape[-1]]
 
@@ -182,6 +183,12 @@ class SCHNet(nn.Module):
                 own = F.interpolate(own[None], size=size, mode="bilinear", align_corners=False)[0]
             results.append({"sem_seg": own})
         return results
+
+
+def _padded_size(images: torch.Tensor) -> tuple[int, int]:
+    """Height and width of a batch of images after the padding of `SCHNet.predict`."""
+    height, width = (-(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE for side in images.shape[-2:])
+    return height, width
 
 
 def _of_one_size(batched_inputs: list[dict[str, Any]]) -> list[list[int]]:

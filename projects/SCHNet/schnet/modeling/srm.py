@@ -70,10 +70,13 @@ class SRM(nn.Module):
             f_sv", shape (B, h, w, C).
         """
         semantics = self._on_grid(clip, (sam.shape[1], sam.shape[2]))
-        gated = sam + semantics.to(sam.dtype) * self.gate(sim)[:, None, None, :].to(sam.dtype)
+        gate = self.gate(sim)[:, None, None, :].to(sam.dtype)
+        gated = torch.addcmul(sam, semantics.to(sam.dtype), gate)
         return sam + self.up(F.gelu(self.down(self.norm(gated)))).to(sam.dtype)
 
     def _on_grid(self, clip: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        # Channels-last throughout, as SAM's map is: no copy when the two meet.
+        clip = clip.contiguous(memory_format=torch.channels_last)
         # A bilinear resize and a 1x1 convolution commute exactly (the weights of the resize add
         # up to one, so the bias passes as well): do the cheap one on the smaller map.
         if clip.shape[-2] * clip.shape[-1] > grid[0] * grid[1]:
