@@ -37,7 +37,7 @@ from schnet.engine.summary import parameter_table
 from schnet.engine.validation import add_validation_losses, require_losses
 from schnet.engine.writers import WRITE_PERIOD, WriterHook, build_writers
 from schnet.errors import InputError, Preempted, storage_error
-from schnet.evaluation.autocast import testing_dtype
+from schnet.evaluation.autocast import inference_dtype
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
 from schnet.evaluation.test_time import build_label_model
 from schnet.evaluation.watched_metric import build_watched_metric
@@ -256,7 +256,7 @@ class ParsingTrainer(DefaultTrainer):
         model = self.checkpointer.model
         with self._evaluated_weights():
             results = self.test(self.cfg, model)
-            return add_validation_losses(self.cfg, model, testing_dtype(self.cfg), results)
+            return add_validation_losses(self.cfg, model, inference_dtype(self.cfg), results)
 
     def _evaluated_weights(self) -> AbstractContextManager[None]:
         """Put the weights that are evaluated, and kept as the best, into the model meanwhile."""

@@ -28,7 +28,7 @@ class Autocast(ScoreWrapper):
             return score_maps(self.model, batched_inputs)
 
 
-def testing_dtype(cfg: CfgNode) -> torch.dtype | None:
+def inference_dtype(cfg: CfgNode) -> torch.dtype | None:
     """The type of autocast that TEST.DTYPE asks for; None computes in the weights' type, fp32.
 
     Args:

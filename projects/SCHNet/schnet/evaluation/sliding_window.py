@@ -95,8 +95,8 @@ class _Window:
 class WindowProbabilities(ScoreMap):
     """The weighted mean of the probabilities of an image's windows.
 
-    A window is parsed when the first of its rows is asked for, with as many after it as make up a
-    batch, and given up after its last row: the windows of one or a few rows are in memory.
+    Windows are parsed a batch ahead of the rows that are asked for, and given up after their last
+    row: those of one or a few rows of windows are in memory, as the model gives them.
     """
 
     def __init__(

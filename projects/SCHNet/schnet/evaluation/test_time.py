@@ -9,7 +9,7 @@ from torch import nn
 
 from schnet.data.view_sizes import testing_box
 from schnet.errors import InputError
-from schnet.evaluation.autocast import Autocast, testing_dtype
+from schnet.evaluation.autocast import Autocast, inference_dtype
 from schnet.evaluation.label_model import LabelModel
 from schnet.evaluation.letterbox import Letterbox
 from schnet.evaluation.protocol import PROTOCOLS
@@ -43,7 +43,7 @@ def build_test_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """
     test = cfg.TEST
     warps = test.PROTOCOL == "warp_labels"
-    dtype = testing_dtype(cfg)
+    dtype = inference_dtype(cfg)
     if dtype is not None:
         model = Autocast(model, dtype)
     if test.SLIDING_WINDOW.ENABLED:
@@ -99,7 +99,7 @@ def describe_protocol(cfg: CfgNode) -> str:
             f"photos at their own resolution in windows of the test box, {overlap:g} % overlap "
             "or more"
         )
-    if testing_dtype(cfg) is torch.bfloat16:
+    if inference_dtype(cfg) is torch.bfloat16:
         parts.append("computed in bfloat16")
     return "; ".join(parts)
 
