@@ -242,6 +242,8 @@ def test_windows_are_given_up_and_not_asked_for_again() -> None:
     for first in range(0, 300, 10):
         scores.rows(first, first + 10)
         runs.append(model.runs - 1)  # the other image's first window
+        # Never more than a pixel's two windows and the one ahead, of seven.
+        assert len(scores._probabilities._parsed) <= 3
     # One batch ahead of what a band is made of, up to the last of seven.
     assert sorted(set(runs)) == [2, 3, 4, 5, 6, 7] and sorted(runs) == runs
     with pytest.raises(ValueError, match="row 0 is asked for"):
