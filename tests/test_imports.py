@@ -29,6 +29,8 @@ ALLOWED = {
     "schnet.state_misfit": set(),
     "schnet.weight_kinds": set(),
     "schnet.fingerprints": set(),
+    "schnet.native_types": set(),
+    "schnet.score_maps": set(),
     "schnet.downloads": {"schnet.official_weights"},
     "schnet.weight_files": {
         "schnet.errors",
@@ -50,9 +52,12 @@ ALLOWED = {
     "schnet.config_merge": {"schnet.errors"},
     "schnet.config_checks": {"schnet.errors"},
     "schnet.data": {"schnet.errors", "schnet.data"},
-    "schnet.modeling": {*BASICS, "schnet.modeling"},
+    "schnet.modeling": {*BASICS, "schnet.modeling", "schnet.score_maps"},
     "schnet.planning": {"schnet.errors", "schnet.modeling", "schnet.planning", "schnet.scaling"},
-    "schnet.evaluation": {"schnet.errors", "schnet.data", "schnet.evaluation"},
+    "schnet.evaluation": {
+        *("schnet.errors", "schnet.data", "schnet.evaluation"),
+        *("schnet.native_types", "schnet.score_maps"),
+    },
     "schnet.reporting": {
         *("schnet.errors", "schnet.data", "schnet.evaluation", "schnet.visualization"),
         *("schnet.reporting", "schnet.run_config", "schnet.checkpoint"),

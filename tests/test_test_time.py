@@ -18,6 +18,7 @@ from schnet.data.mapper import TestMapper
 from schnet.engine.trainer import ParsingTrainer
 from schnet.errors import InputError
 from schnet.evaluation.argmax import predicted_labels
+from schnet.evaluation.label_model import LabelModel
 from schnet.evaluation.letterbox import Letterbox
 from schnet.evaluation.protocol import PROTOCOLS
 from schnet.evaluation.sliding_window import SlidingWindow
@@ -188,7 +189,7 @@ def test_test_wraps_the_model(tiny_cfg: Config, monkeypatch: pytest.MonkeyPatch)
     assert ParsingTrainer.test(tiny_cfg([*WARP, *AUG]), model) == {"mIoU": 1.0}
     assert list(layers(tested[0])) == [WarpLabels, SegmentorWithTTA, Letterbox]
     ParsingTrainer.test(tiny_cfg(), model)
-    assert tested[1] is model
+    assert list(layers(tested[1])) == [LabelModel] and tested[1].model is model
 
 
 @pytest.mark.parametrize(

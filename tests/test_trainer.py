@@ -295,8 +295,12 @@ def test_metrics_and_results_are_written(config: Callable[..., CfgNode]) -> None
     assert names == {"model_init", "model_0000001", "model_best", "model_final"}
 
 
-def test_validation_loss_is_computed_in_the_type_of_training(
-    config: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "dtype"), [("float32", None), ("bfloat16", torch.bfloat16)])
+def test_validation_loss_is_computed_in_the_type_of_the_evaluation(
+    name: str,
+    dtype: torch.dtype | None,
+    config: Callable[..., CfgNode],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = []
 
@@ -305,9 +309,8 @@ def test_validation_loss_is_computed_in_the_type_of_training(
         return results
 
     monkeypatch.setattr("schnet.engine.trainer.add_validation_losses", note)
-    opts = ("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16", "SOLVER.MAX_ITER", "1")
-    _train(config("out", *opts))
-    assert seen == [torch.bfloat16]
+    _train(config("out", "TEST.DTYPE", name, "SOLVER.MAX_ITER", "1"))
+    assert seen == [dtype]
 
 
 def test_finished_run_resumes_to_its_results_without_another_step(

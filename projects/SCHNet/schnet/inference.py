@@ -15,7 +15,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from schnet.data.mapper import TestMapper
 from schnet.errors import InputError
 from schnet.evaluation.argmax import predicted_labels
-from schnet.evaluation.test_time import build_test_model
+from schnet.evaluation.test_time import build_label_model
 from schnet.exported import build_trained_model
 
 ByteArray = npt.NDArray[np.uint8]
@@ -82,14 +82,14 @@ class Parser:
 
         Raises:
             InputError: `MODEL.WEIGHTS` is empty, missing, or of another model, or
-                `build_test_model` refuses.
+                `build_label_model` refuses.
         """
         if not cfg.MODEL.WEIGHTS:
             raise InputError(
                 "MODEL.WEIGHTS is empty: give the checkpoint of a trained model, with --weights "
                 "or MODEL.WEIGHTS path/to/model_best.pth"
             )
-        test_model = build_test_model(cfg, build_trained_model(cfg)).eval()
+        test_model = build_label_model(cfg, build_trained_model(cfg)).eval()
         return cls(test_model, TestMapper(cfg), MetadataCatalog.get(cfg.DATASETS.TEST[0]))
 
     def __call__(self, image: ByteArray) -> Parsing:

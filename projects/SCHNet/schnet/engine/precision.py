@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
+from schnet.native_types import computes_in_bfloat16
+
 logger = logging.getLogger(__name__)
 
-FIRST_CAPABILITY_WITH_BFLOAT16 = (8, 0)
-"""Compute capability (Ampere) from which on NVIDIA's GPUs compute in bfloat16 themselves."""
 SMALLEST_USEFUL_SCALE = 1.0
 """At this scale float16's gradients are as they are: what overflows then does so by itself."""
 
@@ -101,5 +101,4 @@ def autocast_dtype(name: str, device: torch.device) -> torch.dtype:
         return {"bfloat16": torch.bfloat16, "float16": torch.float16}[name]
     if device.type != "cuda":
         return torch.bfloat16
-    native = torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY_WITH_BFLOAT16
-    return torch.bfloat16 if native else torch.float16
+    return torch.bfloat16 if computes_in_bfloat16(device) else torch.float16

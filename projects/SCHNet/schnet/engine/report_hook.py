@@ -19,7 +19,7 @@ from schnet.data.mapper import TestMapper
 from schnet.engine.best import BEST_CHECKPOINT
 from schnet.engine.modes import evaluation_mode
 from schnet.evaluation.argmax import predicted_labels
-from schnet.evaluation.test_time import build_test_model
+from schnet.evaluation.test_time import build_label_model
 from schnet.modeling.frozen import count_parameters
 from schnet.reporting.headline import ParameterRow
 from schnet.reporting.report import Predictor, write_report
@@ -99,7 +99,7 @@ def draw_report(cfg: CfgNode, model: nn.Module, weights: Path | None) -> Path:
 
 def build_predict(cfg: CfgNode, model: nn.Module) -> Callable[[Mapping[str, Any]], ByteArray]:
     """Make a function from a data set's dict to labels (H, W), as an evaluation predicts them."""
-    test_model, mapper = build_test_model(cfg, model), TestMapper(cfg)
+    test_model, mapper = build_label_model(cfg, model), TestMapper(cfg)
 
     def predict(dataset_dict: Mapping[str, Any]) -> ByteArray:
         with torch.inference_mode():

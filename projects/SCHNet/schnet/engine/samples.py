@@ -16,7 +16,7 @@ from schnet.data.mapper import DatasetDict, TestMapper, open_as_labelled, read_t
 from schnet.engine.after_evaluation import AfterEvaluationHook
 from schnet.engine.hooks import EvaluationHook
 from schnet.engine.modes import evaluation_mode
-from schnet.evaluation.test_time import build_test_model
+from schnet.evaluation.test_time import build_label_model
 from schnet.inference import Parser
 from schnet.visualization import ByteArray, SheetRow, evenly_spaced, picture_strip
 
@@ -103,7 +103,7 @@ def build_sample_images(cfg: CfgNode, model: nn.Module) -> SampleImages:
     name = cfg.DATASETS.TEST[0]
     metadata = MetadataCatalog.get(name)
     dicts = load_registered([name])
-    test_model = build_test_model(cfg, model)
+    test_model = build_label_model(cfg, model)
     return SampleImages(
         [dicts[index] for index in evenly_spaced(len(dicts), cfg.TEST.SAMPLE_IMAGES)],
         test_model,

@@ -72,11 +72,6 @@ class StepTrainer(SimpleTrainer):
         self._ema = ema
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    @property
-    def autocast_dtype(self) -> torch.dtype | None:
-        """Type of the forward pass, for what is computed as in training; None: the weights'."""
-        return self._precision.dtype
-
     def use_loader(self, data_loader: Iterable[Batch]) -> None:
         """Take batches from here; separate from construction, as a resumed run starts late."""
         self.data_loader = data_loader

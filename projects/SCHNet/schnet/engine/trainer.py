@@ -37,8 +37,9 @@ from schnet.engine.summary import parameter_table
 from schnet.engine.validation import add_validation_losses, require_losses
 from schnet.engine.writers import WRITE_PERIOD, WriterHook, build_writers
 from schnet.errors import InputError, Preempted, storage_error
+from schnet.evaluation.autocast import inference_dtype
 from schnet.evaluation.parsing_evaluation import ParsingEvaluator, build_evaluator
-from schnet.evaluation.test_time import build_test_model
+from schnet.evaluation.test_time import build_label_model
 from schnet.evaluation.watched_metric import build_watched_metric
 from schnet.scaling import require_same_processes, scale_to_processes
 
@@ -255,7 +256,7 @@ class ParsingTrainer(DefaultTrainer):
         model = self.checkpointer.model
         with self._evaluated_weights():
             results = self.test(self.cfg, model)
-            return add_validation_losses(self.cfg, model, self._trainer.autocast_dtype, results)
+            return add_validation_losses(self.cfg, model, inference_dtype(self.cfg), results)
 
     def _evaluated_weights(self) -> AbstractContextManager[None]:
         """Put the weights that are evaluated, and kept as the best, into the model meanwhile."""
@@ -276,7 +277,7 @@ class ParsingTrainer(DefaultTrainer):
         Args:
             cfg: DATASETS.TEST, TEST and INPUT count.
             model: the model itself, in any mode; it is in that mode again afterwards.
-            evaluators: one a test set; None builds them.
+            evaluators: one a test set, of outputs with `labels`; None builds them.
 
         Returns:
             The results, by task and metric; by data set first where there are several. Empty on
@@ -285,7 +286,7 @@ class ParsingTrainer(DefaultTrainer):
         Raises:
             InputError: a file of a data set cannot be used, or the data sets' mirror pairs.
         """
-        return dict(super().test(cfg, build_test_model(cfg, model), evaluators))
+        return dict(super().test(cfg, build_label_model(cfg, model), evaluators))
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:

@@ -85,7 +85,7 @@ def add_validation_losses(
     Args:
         cfg: TEST.LOSS_IMAGES, DATASETS.TEST, and what `validation_losses` reads.
         model: the model itself, in any mode; see `validation_losses`.
-        autocast_dtype: as in training; None keeps the weights' type.
+        autocast_dtype: as in the evaluation; None keeps the weights' type.
         results: by task, or by data set first where there are several.
 
     Returns:
@@ -119,7 +119,7 @@ def validation_losses(
         cfg: TEST.LOSS_IMAGES, INPUT.SIZE, DATALOADER and SOLVER's batch size count.
         model: has `losses(batch)`, the losses' means over a batch by name, in any mode.
         dataset_name: registered.
-        autocast_dtype: as in training; None keeps the weights' type.
+        autocast_dtype: as in the evaluation; None keeps the weights' type.
 
     Returns:
         On the main process `loss`, the sum, and the losses by name; nothing on the others, or

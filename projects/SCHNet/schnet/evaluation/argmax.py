@@ -1,4 +1,4 @@
-"""From a model's output to the label map that is evaluated, and fast on a CPU."""
+"""From a model's scores to the label map that is evaluated, fast on a CPU and in little memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import numpy.typing as npt
 import torch
 
 from schnet.errors import InputError
+from schnet.score_maps import ScoreMap
 
+# Bytes of the scores that are made at once, and of what they are made of. Small maps are not cut,
+# since torch's threads wait for each other at every band.
+_BAND, _UNCUT = 16 << 20, 24 << 20
 # Pixels that are worked on at once: their best value so far and mask stay in a CPU's cache.
 _BLOCK = 1 << 18
 
@@ -48,6 +52,36 @@ def predicted_labels(output: Mapping[str, torch.Tensor]) -> npt.NDArray[np.uint8
     if labels.dtype != torch.uint8 or labels.ndim != 2:
         raise ValueError(f"labels must be uint8 (H, W), not {labels.dtype} {tuple(labels.shape)}")
     return labels.cpu().numpy()
+
+
+def label_map(scores: ScoreMap, image: str = "an image") -> npt.NDArray[np.uint8]:
+    """Give each pixel the label of the highest score, band by band.
+
+    Args:
+        scores: (K, H, W), not asked for any row yet.
+        image: whose scores they are, for the error.
+
+    Returns:
+        (H, W), uint8, on the CPU; see `argmax_labels`. Beside it, memory is taken for some tens of
+        MB of scores, whatever K and the photo's size.
+
+    Raises:
+        NaNScoreError: a score is NaN.
+        ValueError: K is impossible.
+    """
+    _, height, width = scores.shape
+    labels = np.empty((height, width), np.uint8)
+    try:
+        with torch.no_grad():
+            if scores.whole_bytes <= _UNCUT:
+                return argmax_labels(scores.whole())
+            step = max(1, int(_BAND / scores.row_bytes))
+            for first in range(0, height, step):
+                last = min(first + step, height)
+                labels[first:last] = argmax_labels(scores.rows(first, last))
+    except NaNScoreError:
+        raise NaNScoreError(image) from None
+    return labels
 
 
 def argmax_labels(scores: torch.Tensor) -> npt.NDArray[np.uint8]:

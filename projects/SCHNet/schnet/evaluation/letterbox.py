@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
-from schnet.evaluation.wrapper import ModelInput, ModelWrapper, resize_scores, result_size
+from schnet.evaluation.wrapper import ModelInput, ScoreWrapper, result_size, score_maps
+from schnet.score_maps import ScoreMap, cropped, resized
 
 
-class Letterbox(ModelWrapper):
+class Letterbox(ScoreWrapper):
     """Pads images that were fitted into a box to the whole box, and cuts the padding off again.
 
     The image stays in the middle. A pixel of padding that is left over goes to the bottom or to
@@ -26,7 +27,7 @@ class Letterbox(ModelWrapper):
         super().__init__(model)
         self.pad_color = pad_color
 
-    def forward(self, batched_inputs: Sequence[ModelInput]) -> list[dict[str, torch.Tensor]]:
+    def score_maps(self, batched_inputs: Sequence[ModelInput]) -> list[ScoreMap]:
         """Parse a batch.
 
         Args:
@@ -35,16 +36,16 @@ class Letterbox(ModelWrapper):
                 where they are missing.
 
         Returns:
-            One dict an image, in order, with `sem_seg` (K, height, width).
+            One map an image, in order, (K, height, width).
         """
         padded = [self._pad(entry) for entry in batched_inputs]
-        results = []
-        for entry, result in zip(batched_inputs, self.model(padded), strict=True):
+        found = []
+        for entry, scores in zip(batched_inputs, score_maps(self.model, padded), strict=True):
             height, width = entry["image"].shape[-2:]
             top, left = offset((height, width), entry["box"])
-            inside = result["sem_seg"][:, top : top + height, left : left + width]
-            results.append({"sem_seg": resize_scores(inside, result_size(entry))})
-        return results
+            inside = cropped(scores, top, left, (height, width))
+            found.append(resized(inside, result_size(entry)))
+        return found
 
     def _pad(self, entry: ModelInput) -> ModelInput:
         image, (box_height, box_width) = entry["image"], entry["box"]

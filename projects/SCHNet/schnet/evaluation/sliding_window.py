@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import nn
 
-from schnet.evaluation.wrapper import ModelInput, ModelWrapper, resize_scores, result_size
+from schnet.evaluation.wrapper import ModelInput, ScoreWrapper, result_size, score_maps
+from schnet.score_maps import ScoreMap, resized
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,134 @@ class WindowAxis:
         return torch.stack([ramp / total[start : start + self.window] for start in self.starts])
 
 
-class SlidingWindow(ModelWrapper):
+@dataclass(frozen=True)
+class _Window:
+    """A parsed window of an image.
+
+    Attributes:
+        top: its first row in the image.
+        left: its first column.
+        down: (h,) its share in the mean along its height, which `across` multiplies.
+        across: (w,) likewise along its width.
+        scores: its logits, (K, h, w).
+    """
+
+    top: int
+    left: int
+    down: torch.Tensor
+    across: torch.Tensor
+    scores: ScoreMap
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.scores.shape[1]
+
+    def share(self, first: int, last: int, logits: torch.Tensor) -> torch.Tensor:
+        """What the rows `first` to `last` - 1, whose logits these are, add to the mean."""
+        return logits.softmax(dim=0).mul_(self.down[first:last, None] * self.across)
+
+
+class WindowProbabilities(ScoreMap):
+    """The weighted mean of the probabilities of an image's windows.
+
+    Windows are parsed a batch ahead of the rows that are asked for, and given up after their last
+    row: those of one or a few rows of windows are in memory, as the model gives them.
+    """
+
+    def __init__(
+        self, batches: Iterator[list[_Window]], rows: WindowAxis, columns: WindowAxis
+    ) -> None:
+        """Take the windows.
+
+        Args:
+            batches: at least one, of parsed windows, row by row.
+            rows: the windows' places from top to bottom.
+            columns: and from left to right.
+        """
+        self._waiting = batches
+        self._parsed = deque(next(batches))
+        self._done = 0
+        scores = self._parsed[0].scores
+        shape = (scores.shape[0], rows.length, columns.length)
+        row_sources = scores.row_bytes * len(columns.starts)
+        super().__init__(shape, scores.device, row_sources=row_sources)
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """See `ScoreMap.rows`.
+
+        Raises:
+            ValueError: some of the rows were asked for before.
+        """
+
+        def part(window: _Window) -> tuple[int, torch.Tensor]:
+            top, bottom = max(first, window.top), min(last, window.bottom)
+            own = (top - window.top, bottom - window.top)
+            return top - first, window.share(*own, window.scores.rows(*own))
+
+        return self._add_up(first, last, part)
+
+    def whole(self) -> torch.Tensor:
+        """See `ScoreMap.whole`; raises as `rows` does."""
+
+        def part(window: _Window) -> tuple[int, torch.Tensor]:
+            return window.top, window.share(0, window.scores.shape[1], window.scores.whole())
+
+        return self._add_up(0, self.shape[1], part)
+
+    def _add_up(
+        self, first: int, last: int, part: Callable[[_Window], tuple[int, torch.Tensor]]
+    ) -> torch.Tensor:
+        """Add the parts of all windows that reach into a band; `part` gives row and values."""
+        if first < self._done:
+            raise ValueError(f"row {first} is asked for, and those to {self._done} were given up")
+        self._done = last
+        mean = torch.zeros((self.shape[0], last - first, self.shape[2]), device=self.device)
+        still_wanted: deque[_Window] = deque()
+        while window := self._next(last):
+            row, values = part(window)
+            _, height, width = values.shape
+            mean[:, row : row + height, window.left : window.left + width] += values
+            if window.bottom > last:
+                still_wanted.append(window)
+        self._parsed.extendleft(reversed(still_wanted))
+        return mean
+
+    def _next(self, last: int) -> _Window | None:
+        """Take the next window that begins above a row; None where there is none."""
+        if not self._parsed:
+            self._parsed.extend(next(self._waiting, ()))
+        if not self._parsed or self._parsed[0].top >= last:
+            return None
+        return self._parsed.popleft()
+
+
+class LogProbabilities(ScoreMap):
+    """The logarithm of probabilities, whose softmax gives them back."""
+
+    def __init__(self, probabilities: ScoreMap) -> None:
+        """Take the probabilities."""
+        super().__init__(
+            probabilities.shape,
+            probabilities.device,
+            row_sources=probabilities.row_bytes,
+            whole_sources=probabilities.whole_bytes,
+        )
+        self._probabilities = probabilities
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """See `ScoreMap.rows`."""
+        return self._log(self._probabilities.rows(first, last))
+
+    def whole(self) -> torch.Tensor:
+        """See `ScoreMap.whole`."""
+        return self._log(self._probabilities.whole())
+
+    def _log(self, probabilities: torch.Tensor) -> torch.Tensor:
+        # Probabilities may round to 0, whose logarithm no later sum could use.
+        return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log_()
+
+
+class SlidingWindow(ScoreWrapper):
     """Parses an image window by window; one that fits in a window goes to the model as it is."""
 
     def __init__(
@@ -72,7 +201,7 @@ class SlidingWindow(ModelWrapper):
         """Take the parts.
 
         Args:
-            model: gives `sem_seg` (K, height, width) logits.
+            model: gives logits (K, height, width), as maps or as `sem_seg`.
             window: height and width of a window in pixels; cut to the image where that is
                 smaller.
             overlap: smallest share of a window's side that it has in common with the next one, in
@@ -84,7 +213,7 @@ class SlidingWindow(ModelWrapper):
         self.overlap = overlap
         self.batch_size = batch_size
 
-    def forward(self, batched_inputs: Sequence[ModelInput]) -> list[dict[str, torch.Tensor]]:
+    def score_maps(self, batched_inputs: Sequence[ModelInput]) -> list[ScoreMap]:
         """Parse images one after the other.
 
         Args:
@@ -93,48 +222,43 @@ class SlidingWindow(ModelWrapper):
                 missing.
 
         Returns:
-            One dict an image, in order, with `sem_seg` (K, height, width): the logarithm of the
-            mean probabilities, fp32. So its softmax gives probabilities as that of logits does.
-            The model's logits themselves where the image fits in one window.
+            One map an image, in order, (K, height, width): the logarithm of the mean
+            probabilities. So its softmax gives probabilities as that of logits does. The model's
+            logits themselves where the image fits in one window. Windows are parsed as bands are
+            asked for: under the caller's autocast and gradient mode of then.
         """
         return [self._parse(entry) for entry in batched_inputs]
 
-    def _parse(self, entry: ModelInput) -> dict[str, torch.Tensor]:
+    def _parse(self, entry: ModelInput) -> ScoreMap:
         rows, columns = (
             WindowAxis.cover(length, window, self.overlap)
             for length, window in zip(entry["image"].shape[-2:], self.window, strict=True)
         )
         height, width = result_size(entry)
         if len(rows.starts) == len(columns.starts) == 1:
-            return self.model([{**entry, "height": height, "width": width}])[0]
-        probabilities = resize_scores(self._average(entry, rows, columns), (height, width))
-        # Probabilities may round to 0, whose logarithm no later sum could use.
-        tiny = torch.finfo(probabilities.dtype).tiny
-        return {"sem_seg": probabilities.clamp_(min=tiny).log_()}
+            return score_maps(self.model, [{**entry, "height": height, "width": width}])[0]
+        mean = WindowProbabilities(self._batches(entry, rows, columns), rows, columns)
+        return LogProbabilities(resized(mean, (height, width)))
 
-    def _average(self, entry: ModelInput, rows: WindowAxis, columns: WindowAxis) -> torch.Tensor:
-        """Give the weighted mean probabilities, (K, h, w) of the image, fp32."""
-        windows = list(
+    def _batches(
+        self, entry: ModelInput, rows: WindowAxis, columns: WindowAxis
+    ) -> Iterator[list[_Window]]:
+        """Parse the windows, a batch at a time."""
+        places = list(
             product(
                 zip(rows.starts, rows.weights(), strict=True),
                 zip(columns.starts, columns.weights(), strict=True),
             )
         )
-        image = entry["image"]
-        mean: torch.Tensor | None = None
-        for first in range(0, len(windows), self.batch_size):
-            chunk = windows[first : first + self.batch_size]
+        size = {"height": rows.window, "width": columns.window}
+        for first in range(0, len(places), self.batch_size):
+            chunk = places[first : first + self.batch_size]
             cuts = [
-                image[:, top : top + rows.window, left : left + columns.window]
+                entry["image"][:, top : top + rows.window, left : left + columns.window]
                 for (top, _), (left, _) in chunk
             ]
-            size = {"height": rows.window, "width": columns.window}
-            results = self.model([{**entry, "image": cut, **size} for cut in cuts])
-            for ((top, down), (left, across)), result in zip(chunk, results, strict=True):
-                share = result.pop("sem_seg").float().softmax(dim=0)
-                share *= down.to(share.device)[:, None] * across.to(share.device)
-                if mean is None:
-                    mean = share.new_zeros((share.shape[0], *image.shape[-2:]))
-                mean[:, top : top + rows.window, left : left + columns.window] += share
-        assert mean is not None
-        return mean
+            parsed = score_maps(self.model, [{**entry, "image": cut, **size} for cut in cuts])
+            yield [
+                _Window(top, left, down.to(scores.device), across.to(scores.device), scores)
+                for ((top, down), (left, across)), scores in zip(chunk, parsed, strict=True)
+            ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from torch import nn
 
 from schnet.data.view_sizes import testing_box
 from schnet.errors import InputError
+from schnet.evaluation.autocast import Autocast, inference_dtype
+from schnet.evaluation.label_model import LabelModel
 from schnet.evaluation.letterbox import Letterbox
 from schnet.evaluation.protocol import PROTOCOLS
 from schnet.evaluation.sliding_window import SlidingWindow
@@ -18,15 +21,16 @@ from schnet.evaluation.warp_labels import WarpLabels
 def build_test_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """Put around a model what TEST asks for; the model itself where it asks for nothing.
 
-    From the inside out: windows or the letterbox, which are about one view; the average over the
-    views; and the way to the photo's size. The input comes from `schnet.data.mapper.TestMapper`
-    of the same config.
+    From the inside out: the type that the model computes in; windows or the letterbox, which are
+    about one view; the average over the views; and the way to the photo's size. The input comes
+    from `schnet.data.mapper.TestMapper` of the same config.
 
     Args:
-        cfg: TEST, the test box (INPUT), MODEL.PIXEL_MEAN, and, where views are mirrored, the
-            metadata of DATASETS.TEST count.
+        cfg: TEST, the test box (INPUT), MODEL.PIXEL_MEAN and DEVICE, and, where views are
+            mirrored, the metadata of DATASETS.TEST count.
         model: gives, for a list of dicts with `image` (3, h, w), `height` and `width`, dicts with
-            `sem_seg` (K, height, width) logits.
+            `sem_seg` (K, height, width) logits; or maps of them, see
+            `schnet.evaluation.wrapper.score_maps`.
 
     Returns:
         A module with the model's interface and training mode. Its results hold `sem_seg`
@@ -39,6 +43,9 @@ def build_test_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """
     test = cfg.TEST
     warps = test.PROTOCOL == "warp_labels"
+    dtype = inference_dtype(cfg)
+    if dtype is not None:
+        model = Autocast(model, dtype)
     if test.SLIDING_WINDOW.ENABLED:
         model = SlidingWindow(model, testing_box(cfg), test.SLIDING_WINDOW.OVERLAP, test.BATCH_SIZE)
     if warps:
@@ -49,11 +56,31 @@ def build_test_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
     return WarpLabels(model) if warps else model
 
 
+def build_label_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """Make of a model one that gives label maps, as TEST asks for them.
+
+    Scores of a photo's size are never made, so that memory does not grow with K times the photo.
+
+    Args:
+        cfg: see `build_test_model`.
+        model: likewise.
+
+    Returns:
+        A module with the model's interface and training mode. Its results hold `labels` (height,
+        width), uint8, on the CPU: the argmax of what `build_test_model` gives.
+
+    Raises:
+        InputError: `build_test_model` refuses.
+    """
+    tested = build_test_model(cfg, model)
+    return tested if isinstance(tested, WarpLabels) else LabelModel(tested)
+
+
 def describe_protocol(cfg: CfgNode) -> str:
     """Say in one line how predictions are made, to be printed with every number.
 
     Args:
-        cfg: TEST and the test box (INPUT) count.
+        cfg: TEST, the test box (INPUT) and MODEL.DEVICE count.
 
     Returns:
         Such as 'logits upsampled to the original size, then argmax; test box 512x512; scales
@@ -72,6 +99,8 @@ def describe_protocol(cfg: CfgNode) -> str:
             f"photos at their own resolution in windows of the test box, {overlap:g} % overlap "
             "or more"
         )
+    if inference_dtype(cfg) is torch.bfloat16:
+        parts.append("computed in bfloat16")
     return "; ".join(parts)
 
 

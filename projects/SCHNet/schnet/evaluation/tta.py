@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from schnet.data.augmentation import mirror_table
 from schnet.errors import InputError
-from schnet.evaluation.wrapper import ModelInput, ModelWrapper, result_size
+from schnet.evaluation.wrapper import ModelInput, ScoreWrapper, result_size, score_maps
+from schnet.score_maps import ScoreMap
 
 
-class SegmentorWithTTA(ModelWrapper):
+class MeanProbabilities(ScoreMap):
+    """The mean of the probabilities of an image's views, and of the views mirrored."""
+
+    def __init__(
+        self,
+        views: Sequence[ScoreMap],
+        mirrored: Sequence[ScoreMap],
+        mirrored_channels: Sequence[int],
+    ) -> None:
+        """Take the scores.
+
+        Args:
+            views: at least one, each (K, H, W): logits, or the logarithm of probabilities.
+            mirrored: of each view's mirror image, as many or none.
+            mirrored_channels: for each label, the one that it becomes in a mirrored image.
+        """
+        every = (*views, *mirrored)
+        super().__init__(
+            views[0].shape,
+            views[0].device,
+            row_sources=sum(view.row_bytes for view in every),
+            whole_sources=sum(view.whole_bytes for view in every),
+        )
+        self._views, self._mirrored = tuple(views), tuple(mirrored)
+        self._mirrored_channels = tuple(mirrored_channels)
+
+    def rows(self, first: int, last: int) -> torch.Tensor:
+        """See `ScoreMap.rows`."""
+        return self._mean(lambda view: view.rows(first, last))
+
+    def whole(self) -> torch.Tensor:
+        """See `ScoreMap.whole`."""
+        return self._mean(lambda view: view.whole())
+
+    def _mean(self, band: Callable[[ScoreMap], torch.Tensor]) -> torch.Tensor:
+        total: torch.Tensor | None = None
+        for number, view in enumerate(self._views):
+            probabilities = band(view).softmax(dim=0)
+            total = probabilities if total is None else total.add_(probabilities)
+            if self._mirrored:
+                self._add_mirrored(total, band(self._mirrored[number]).softmax(dim=0))
+        assert total is not None
+        return total.div_(len(self._views) + len(self._mirrored))
+
+    def _add_mirrored(self, total: torch.Tensor, probabilities: torch.Tensor) -> None:
+        # Channel by channel: swapping and mirroring all at once would take two copies of them.
+        for channel, mirrored in enumerate(self._mirrored_channels):
+            total[channel] += probabilities[mirrored].flip(-1)
+
+
+class SegmentorWithTTA(ScoreWrapper):
     """Averages the probabilities of an image's views, and of the views mirrored.
 
     What `SemanticSegmentorWithTTA` of Detectron2's projects does, with two differences: the views
     come with the input, since only the mapper has the original pixels, and mirrored predictions
-    get the labels of left and right swapped. Views are added up as they come: beside the sum
-    only one view's prediction is in memory.
+    get the labels of left and right swapped. Views are added up band by band: beside a band, only
+    what the model gives before it is resized is in memory.
     """
 
     def __init__(self, model: nn.Module, mirrored_channels: Sequence[int] | None) -> None:
@@ -33,7 +84,7 @@ class SegmentorWithTTA(ModelWrapper):
         super().__init__(model)
         self.mirrored_channels = None if mirrored_channels is None else tuple(mirrored_channels)
 
-    def forward(self, batched_inputs: Sequence[ModelInput]) -> list[dict[str, torch.Tensor]]:
+    def score_maps(self, batched_inputs: Sequence[ModelInput]) -> list[ScoreMap]:
         """Parse a batch.
 
         Args:
@@ -42,40 +93,28 @@ class SegmentorWithTTA(ModelWrapper):
                 result, those of `image` where they are missing.
 
         Returns:
-            One dict an image, in order, with `sem_seg` (K, height, width), fp32: the mean
-            probabilities. The logits as they are where there is one view and no mirroring.
+            One map an image, in order, (K, height, width): the mean probabilities. The logits as
+            they are where there is one view and no mirroring.
         """
         num_views = len(batched_inputs[0]["views"]) if batched_inputs else 0
         if num_views == 1 and self.mirrored_channels is None:
-            return self.model([_view(entry, 0) for entry in batched_inputs])
-        sums: list[torch.Tensor] = []
+            return score_maps(self.model, [_view(entry, 0) for entry in batched_inputs])
+        straight: list[list[ScoreMap]] = []
+        mirrored: list[list[ScoreMap]] = []
         for number in range(num_views):
             views = [_view(entry, number) for entry in batched_inputs]
-            self._add(sums, self.model(views))
+            straight.append(score_maps(self.model, views))
             if self.mirrored_channels is not None:
-                mirrored = [{**view, "image": view["image"].flip(-1)} for view in views]
-                self._add_mirrored(sums, self.model(mirrored))
-        count = num_views * (1 if self.mirrored_channels is None else 2)
-        return [{"sem_seg": total.div_(count)} for total in sums]
-
-    def _add(self, sums: list[torch.Tensor], results: Sequence[dict[str, torch.Tensor]]) -> None:
-        first = not sums
-        for number, result in enumerate(results):
-            probabilities = result.pop("sem_seg").float().softmax(dim=0)
-            if first:
-                sums.append(probabilities)
-            else:
-                sums[number] += probabilities
-
-    def _add_mirrored(
-        self, sums: list[torch.Tensor], results: Sequence[dict[str, torch.Tensor]]
-    ) -> None:
-        assert self.mirrored_channels is not None
-        for total, result in zip(sums, results, strict=True):
-            probabilities = result.pop("sem_seg").float().softmax(dim=0)
-            # Channel by channel: swapping and mirroring all at once would take two copies of them.
-            for channel, mirrored in enumerate(self.mirrored_channels):
-                total[channel] += probabilities[mirrored].flip(-1)
+                images = [{**view, "image": view["image"].flip(-1)} for view in views]
+                mirrored.append(score_maps(self.model, images))
+        return [
+            MeanProbabilities(
+                [view[number] for view in straight],
+                [view[number] for view in mirrored],
+                self.mirrored_channels or (),
+            )
+            for number in range(len(batched_inputs))
+        ]
 
 
 def mirrored_channels(pairs: Sequence[tuple[int, int]], num_classes: int) -> tuple[int, ...]:

@@ -7,8 +7,14 @@ from collections.abc import Sequence
 import torch
 
 from schnet.data.geometry import resize_label
-from schnet.evaluation.argmax import argmax_labels
-from schnet.evaluation.wrapper import ModelInput, ModelWrapper, result_size
+from schnet.evaluation.argmax import label_map
+from schnet.evaluation.wrapper import (
+    ModelInput,
+    ModelWrapper,
+    image_name,
+    result_size,
+    score_maps,
+)
 
 
 class WarpLabels(ModelWrapper):
@@ -33,7 +39,8 @@ class WarpLabels(ModelWrapper):
             height, width = entry["image"].shape[-2:]
             as_fitted.append({**entry, "height": height, "width": width})
         results = []
-        for entry, result in zip(batched_inputs, self.model(as_fitted), strict=True):
-            warped = resize_label(argmax_labels(result["sem_seg"]), result_size(entry))
-            results.append({"labels": torch.from_numpy(warped)})
+        found = score_maps(self.model, as_fitted)
+        for entry, scores in zip(batched_inputs, found, strict=True):
+            fitted = label_map(scores, image_name(entry))
+            results.append({"labels": torch.from_numpy(resize_label(fitted, result_size(entry)))})
         return results

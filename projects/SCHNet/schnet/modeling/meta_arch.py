@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import (
@@ -20,8 +20,10 @@ from schnet.errors import InputError
 from schnet.modeling.clip import ClipEncoder, build_clip_encoder
 from schnet.modeling.head import SRMHead
 from schnet.modeling.sam import pad_to_multiple
+from schnet.score_maps import HeldScores, ScoreMap, cropped, resized
 
 SIDE_MULTIPLE = 16
+LOGIT_STRIDE = 4
 
 
 @META_ARCH_REGISTRY.register()
@@ -110,16 +112,31 @@ class SCHNet(nn.Module):
 
         Returns:
             In training the losses, fp32 scalars by name. Otherwise one dict an image, in order,
-            with `sem_seg`: logits (K, height, width), fp32.
+            with `sem_seg`: logits (K, height, width), fp32. Where only the labels are wanted, or
+            the result is large: `score_maps`.
         """
         if self.training:
             return self.losses(batched_inputs)
-        results: list[dict[str, torch.Tensor]] = [{} for _ in batched_inputs]
+        return [{"sem_seg": scores.whole()} for scores in self.score_maps(batched_inputs)]
+
+    def score_maps(self, batched_inputs: Sequence[Mapping[str, Any]]) -> list[ScoreMap]:
+        """Parse a batch without making logits of a photo's size; in the model's mode.
+
+        Args:
+            batched_inputs: one dict an image, as `forward` takes them for parsing.
+
+        Returns:
+            One map an image, in order: logits (K, height, width), fp32, which are held at stride 4
+            and brought to the size of the input and of the result band by band.
+        """
+        found: dict[int, ScoreMap] = {}
         for members in _of_one_size(batched_inputs):
-            parsed = self._parse([batched_inputs[number] for number in members])
-            for number, result in zip(members, parsed, strict=True):
-                results[number] = result
-        return results
+            part = [batched_inputs[number] for number in members]
+            for number, entry, own in zip(
+                members, part, self.predict(self._stack(part)), strict=True
+            ):
+                found[number] = _at_result_size(own, entry)
+        return [found[number] for number in range(len(batched_inputs))]
 
     def losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Losses of a batch in the model's mode, whichever it is: evaluation mode validates.
@@ -165,24 +182,16 @@ class SCHNet(nn.Module):
         text = None if self.clip is None else self.clip.text_features
         return self.sem_seg_head(features, x, text)
 
-    def _full_resolution(self, images: torch.Tensor) -> torch.Tensor:
-        logits = self.predict(images)
-        size = _padded_size(images)
-        logits = F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
-        return logits[..., : images.shape[-2], : images.shape[-1]]
-
-    def _stack(self, part: list[dict[str, Any]]) -> torch.Tensor:
+    def _stack(self, part: Sequence[Mapping[str, Any]]) -> torch.Tensor:
         return torch.stack([entry["image"].to(self.device) for entry in part]).float()
 
-    def _parse(self, part: list[dict[str, Any]]) -> list[dict[str, torch.Tensor]]:
-        logits = self._full_resolution(self._stack(part))
-        results = []
-        for entry, own in zip(part, logits, strict=True):
-            size = (entry.get("height", own.shape[-2]), entry.get("width", own.shape[-1]))
-            if size != tuple(own.shape[-2:]):
-                own = F.interpolate(own[None], size=size, mode="bilinear", align_corners=False)[0]
-            results.append({"sem_seg": own})
-        return results
+
+def _at_result_size(logits: torch.Tensor, entry: Mapping[str, Any]) -> ScoreMap:
+    """Bring logits (K, h, w) of a padded image to the image's size, and then to the result's."""
+    height, width = entry["image"].shape[-2:]
+    padded = (LOGIT_STRIDE * logits.shape[-2], LOGIT_STRIDE * logits.shape[-1])
+    own = cropped(resized(HeldScores(logits.float()), padded), 0, 0, (height, width))
+    return resized(own, (entry.get("height", height), entry.get("width", width)))
 
 
 def _padded_size(images: torch.Tensor) -> tuple[int, int]:
@@ -191,7 +200,7 @@ def _padded_size(images: torch.Tensor) -> tuple[int, int]:
     return height, width
 
 
-def _of_one_size(batched_inputs: list[dict[str, Any]]) -> list[list[int]]:
+def _of_one_size(batched_inputs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """Group the positions of a batch's images by the images' sizes, in order."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, entry in enumerate(batched_inputs):
