@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -86,20 +86,18 @@ class EncoderPair:
     variant: SamVariant
 
 
-def build_pair(name: str, *, ftm: FTM | None = None, checkpointing: bool = False) -> EncoderPair:
-    """Build both encoders.
-
-    Args:
-        name: a key of `SAM_VARIANTS`.
-        ftm: adapters of ours.
-        checkpointing: whether ours keeps as little as it can in training.
-    """
-    variant = SAM_VARIANTS[name]
+def build_reference(variant: SamVariant) -> ReferenceEncoder:
+    """Build segment_anything's encoder, frozen, always with the same weights."""
     with _seeded():
         reference = ReferenceEncoder(variant)
-    reference.requires_grad_(False).eval()
-    ours = build_ours(reference, variant, ftm=ftm, checkpointing=checkpointing)
-    return EncoderPair(reference, ours, variant)
+    return reference.requires_grad_(False).eval()
+
+
+def build_pair(name: str) -> EncoderPair:
+    """Build both encoders; the name is a key of `SAM_VARIANTS`."""
+    variant = SAM_VARIANTS[name]
+    reference = build_reference(variant)
+    return EncoderPair(reference, build_ours(reference, variant), variant)
 
 
 def build_ours(
@@ -190,7 +188,7 @@ def _resize(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _seeded() -> Any:
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_SEED)
         yield

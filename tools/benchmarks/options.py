@@ -90,7 +90,11 @@ class Settings:
 
 
 def add_common_arguments(
-    parser: argparse.ArgumentParser, *, variants: Sequence[str], sizes: Sequence[str]
+    parser: argparse.ArgumentParser,
+    *,
+    variants: Sequence[str],
+    sizes: Sequence[str],
+    quick_sizes: Sequence[str] = (QUICK_SHAPE,),
 ) -> None:
     """Declare the common options.
 
@@ -98,6 +102,7 @@ def add_common_arguments(
         parser: the benchmark's own.
         variants: default of `--variant`.
         sizes: default of `--sizes`, as `Shape.parse` reads them.
+        quick_sizes: likewise, under `--quick`.
     """
     parser.add_argument(
         "--variant",
@@ -126,7 +131,7 @@ def add_common_arguments(
     parser.add_argument(
         "--quick",
         action="store_true",
-        help=f"see that it runs: {QUICK_VARIANT} at {QUICK_SHAPE}, {QUICK_ROUNDS} rounds",
+        help=f"see that it runs: {QUICK_VARIANT} at {' '.join(quick_sizes)}, {QUICK_ROUNDS} rounds",
     )
     parser.add_argument(
         "--readme",
@@ -137,6 +142,7 @@ def add_common_arguments(
         "--render", action="store_true", help="tables of the last JSON file; measures nothing"
     )
     parser.set_defaults(default_variants=tuple(variants), default_sizes=tuple(sizes))
+    parser.set_defaults(quick_sizes=tuple(quick_sizes))
 
 
 def read_settings(args: argparse.Namespace) -> Settings:
@@ -160,7 +166,7 @@ def read_settings(args: argparse.Namespace) -> Settings:
             raise InputError(
                 f"--variant is {variant!r}: it must be one of {', '.join(SAM_VARIANTS)}"
             )
-    sizes = args.sizes or ((QUICK_SHAPE,) if args.quick else args.default_sizes)
+    sizes = args.sizes or (args.quick_sizes if args.quick else args.default_sizes)
     shapes = tuple(dict.fromkeys(Shape.parse(size) for size in sizes))
     output = args.output or (OUTPUT / "quick" if args.quick else OUTPUT)
     if output.exists() and not output.is_dir():

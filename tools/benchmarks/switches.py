@@ -151,9 +151,7 @@ def render(figures: Figures) -> str:
         *("target", "times the reference with them", "pages touched anew", "error"),
     ]
     rows = [row for cell in figures["cells"] for row in _rows(cell)]
-    lines = [
-        f"- {name}: `{_written(switches)}`" for name, switches in SETS.items() if name != NONE
-    ]
+    lines = [f"- {name}: `{_written(switches)}`" for name, switches in SETS.items() if name != NONE]
     notes = "Times: the reference's time by the side's. Error: relative L2 to the reference."
     return "\n\n".join([markdown_table(headers, rows, left=4), notes, "\n".join(lines)])
 

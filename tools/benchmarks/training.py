@@ -8,6 +8,7 @@ fine-tuning (segment_anything's layers without adapters, all of them trained) st
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,8 @@ from benchmarks.encoders import (
     ReferenceEncoder,
     autocast,
     build_adapters,
-    build_pair,
+    build_ours,
+    build_reference,
     random_images,
     relative_error,
 )
@@ -43,6 +45,7 @@ from benchmarks.session import Side
 from torch import nn
 
 from schnet.modeling.ftm import FTM
+from schnet.modeling.sam_encoder import PATCH_SIZE, SAM_VARIANTS, SamVariant
 
 REFERENCE, FULL = "plain autograd, fp32", "full fine-tuning, fp32"
 
@@ -74,7 +77,7 @@ SIDES = (REFERENCE, *MODES, FULL)
 TARGET = ("vit_b", "512x512@2")
 LARGEST_ERROR = {"fp32": 1e-5, "bf16": 2e-2}
 
-Step = Callable[[torch.Tensor], None]
+Step = Callable[[torch.Tensor, torch.Tensor], None]
 
 
 class PlainAdapted(nn.Module):
@@ -144,28 +147,33 @@ def make_sides(description: Mapping[str, Any]) -> dict[str, Side]:
     Args:
         description: `variant`, `shape` and `side`, one of `SIDES`.
     """
-    side = description["side"]
-    step, _ = build_step(description["variant"], side)
-    images = random_images(Shape.parse(description["shape"]))
-    return {side: Side(run=partial(step, images), warm_up=partial(step, random_images(SMALLEST)))}
+    side, variant = description["side"], SAM_VARIANTS[description["variant"]]
+    step, _ = build_step(build_reference(variant), variant, side)
+    batches = (_batch(shape, variant) for shape in (Shape.parse(description["shape"]), SMALLEST))
+    run, warm_up = (partial(step, *batch) for batch in batches)
+    return {side: Side(run=run, warm_up=warm_up)}
 
 
-def build_step(variant: str, side: str) -> tuple[Step, FTM | None]:
+def build_step(
+    reference: ReferenceEncoder, variant: SamVariant, side: str
+) -> tuple[Step, FTM | None]:
     """Build one side.
+
+    Args:
+        reference: segment_anything's encoder, frozen; it stays as it is.
+        variant: its size.
+        side: one of `SIDES`.
 
     Returns:
         Its step, which leaves fresh gradients behind, and the adapters that they belong to.
     """
-    mode = MODES.get(side)
-    pair = build_pair(variant)
     if side == FULL:
-        model: nn.Module = pair.reference.requires_grad_(True)
-        return partial(_step, model, "fp32"), None
-    ftm = build_adapters(pair.variant)
+        trained = copy.deepcopy(reference).requires_grad_(True)
+        return partial(_step, trained.train(), "fp32"), None
+    ftm, mode = build_adapters(variant), MODES.get(side)
     if mode is None:
-        model = PlainAdapted(pair.reference, ftm)
-        return partial(_step, model.train(), "fp32"), ftm
-    ours = build_pair(variant, ftm=ftm, checkpointing=mode.checkpointing).ours
+        return partial(_step, PlainAdapted(reference, ftm).train(), "fp32"), ftm
+    ours = build_ours(reference, variant, ftm=ftm, checkpointing=mode.checkpointing)
     return partial(_step, ours.train(), mode.dtype), ftm
 
 
@@ -184,14 +192,20 @@ def render(figures: Figures) -> str:
     return f"{markdown_table(headers, rows, left=3)}\n\n{notes}"
 
 
-def _step(model: nn.Module, dtype: str, images: torch.Tensor) -> None:
+def _batch(shape: Shape, variant: SamVariant) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images, and a gradient of the last layer's tokens that stands for a head's."""
+    grid = (shape.height // PATCH_SIZE, shape.width // PATCH_SIZE)
+    generator = torch.Generator().manual_seed(1)
+    gradient = torch.randn(shape.batch, *grid, variant.dim, generator=generator)
+    return random_images(shape), gradient
+
+
+def _step(model: nn.Module, dtype: str, images: torch.Tensor, gradient: torch.Tensor) -> None:
     model.zero_grad(set_to_none=True)
     with autocast(dtype):
         output: Any = model(images)
     tokens = output if isinstance(output, torch.Tensor) else output["stage4"].permute(0, 2, 3, 1)
-    # A fixed gradient of the output stands for a head's.
-    generator = torch.Generator().manual_seed(1)
-    tokens.float().backward(torch.randn(tokens.shape, generator=generator))
+    tokens.float().backward(gradient)
 
 
 def _measure_cell(variant: str, shape: Shape, settings: Settings) -> Figures:
@@ -202,9 +216,10 @@ def _measure_cell(variant: str, shape: Shape, settings: Settings) -> Figures:
             __name__, description, threads=settings.threads, environment=ENVIRONMENT
         ) as session:
             memory[side] = session.memory(side)
-    built = {side: build_step(variant, side) for side in SIDES}
-    images = random_images(shape)
-    sides = {side: partial(step, images) for side, (step, _) in built.items()}
+    size = SAM_VARIANTS[variant]
+    reference, batch = build_reference(size), _batch(shape, size)
+    built = {side: build_step(reference, size, side) for side in SIDES}
+    sides = {side: partial(step, *batch) for side, (step, _) in built.items()}
     samples = interleave(sides, settings.rounds, title=f"training at {shape}")
     truth = _gradients(built[REFERENCE][1])
     return {

@@ -14,7 +14,6 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     first = json.loads(sys.stdin.readline())
     import torch
-
     from benchmarks.session import Session
 
     torch.set_num_threads(first["threads"])
