@@ -62,7 +62,10 @@ def _draw_times(
 def _draw_memory(
     axes: Axes, xs: Sequence[float], memory: Sequence[Mapping[str, int] | None], slope: float | None
 ) -> None:
-    pairs = [(x, m["extra"] / _MEGABYTE) for x, m in zip(xs, memory, strict=True) if m]
+    # A small image's memory may be lost in that of the process, and has no logarithm.
+    pairs = [
+        (x, m["extra"] / _MEGABYTE) for x, m in zip(xs, memory, strict=True) if m and m["extra"]
+    ]
     known, extra = [x for x, _ in pairs], [y for _, y in pairs]
     axes.plot(known, extra, "o", color=MEMORY, markersize=4.5)
     _finish(axes, xs, extra, slope, MEMORY)
@@ -73,7 +76,10 @@ def _finish(
 ) -> None:
     """Scales, ticks at the measured numbers, and the line with its slope."""
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    if ys:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     if slope is None:
         text = "not measured"
     else:
@@ -85,8 +91,6 @@ def _finish(
     axes.set_xticks(xs)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(labelsize=8, labelcolor=SOFT, length=2)
     axes.grid(color=RULE, linewidth=0.7)
     for spine in axes.spines.values():
