@@ -152,11 +152,11 @@ def measure(settings: Settings) -> Figures:
     samples = interleave(work, settings.rounds, title=f"growth of {variant}")
     result = {}
     for name, by_x in named.items():
-        rows = [
+        rows: list[Figures] = [
             {"x": x, "seconds": samples[point.name].seconds, "memory": memory[point.name]}
             for x, point in by_x.items()
         ]
-        xs = [row["x"] for row in rows]
+        xs = list(by_x)
         times = [samples[point.name].median for point in by_x.values()]
         slopes = {"time": slope(xs, times), "memory": _memory_slope(xs, rows)}
         result[name] = {"points": rows, "slopes": slopes}

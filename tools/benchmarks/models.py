@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -125,7 +125,8 @@ class PartClock:
         Raises:
             RuntimeError: a part's module was not called: its time went to another part.
         """
-        self._seconds, result = {}, {}
+        result: dict[str, float] = {}
+        self._seconds = {}
         start = time.perf_counter()
         yield result
         total = time.perf_counter() - start
@@ -149,7 +150,7 @@ class PartClock:
         return hook
 
 
-def median_shares(passes: list[Mapping[str, float]]) -> dict[str, float]:
+def median_shares(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The median share of each part in several passes, in the order of `PARTS`."""
     shares = {part: [one[part] / sum(one.values()) for one in passes] for part in PARTS}
     return {part: float(np.median(values)) for part, values in shares.items()}

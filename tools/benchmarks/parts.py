@@ -7,6 +7,7 @@ photo's size and argmax. Parts are timed within whole passes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -115,7 +116,8 @@ def _measure_cell(
                 parse(model, photos, dtype)
             passes.append(seconds)
 
-        sides = {ENCODER: partial(encode, alone, random_images(shape), dtype), WHOLE: whole}
+        encoder = partial(encode, alone, random_images(shape), dtype)
+        sides: dict[str, Callable[[], object]] = {ENCODER: encoder, WHOLE: whole}
         samples = interleave(sides, settings.rounds, title=f"{variant} at {shape}, {dtype}")
     return {
         "variant": variant,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -118,23 +118,25 @@ def make_sides(description: Mapping[str, Any]) -> dict[str, Side]:
                 return encode(pair.reference, x)
             return encode(pair.ours, x, side)
 
+    def check(side: str) -> dict[str, float]:
+        return {"error": relative_error(forward(side, images), truth)}
+
     return {
         side: Side(
-            run=partial(forward, side, images),
-            warm_up=partial(forward, side, small),
-            check=lambda side=side: {"error": relative_error(forward(side, images), truth)},
+            partial(forward, side, images), partial(forward, side, small), partial(check, side)
         )
         for side in SIDES
     }
 
 
 @contextlib.contextmanager
-def matmul_precision(precision: str | None) -> Any:
+def matmul_precision(precision: str | None) -> Iterator[None]:
     """Set oneDNN's precision of fp32 matrix products for a while; None leaves it.
 
     Other than `ieee`, it is a permission: a processor without units for it computes in fp32.
     """
-    matmul = torch.backends.mkldnn.matmul
+    mkldnn: Any = torch.backends.mkldnn
+    matmul = mkldnn.matmul
     before = matmul.fp32_precision
     if precision is not None:
         matmul.fp32_precision = precision

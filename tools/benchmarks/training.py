@@ -12,7 +12,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +101,7 @@ def plain_ftm(ftm: FTM, layer: int, features: torch.Tensor) -> torch.Tensor:
     """FTM's formula, term by term: tokens (B, h, w, C) in and out."""
     tokens = ftm.tokens[layer]
     attended = (features @ tokens.t() * tokens.shape[1] ** -0.5).softmax(dim=-1) @ tokens
-    first, _, last = ftm.mlp
+    first, last = cast(nn.Linear, ftm.mlp[0]), cast(nn.Linear, ftm.mlp[2])
     hidden = F.gelu(F.linear(features + attended, first.weight, first.bias))
     return features + ftm.rho[layer] * F.linear(hidden, last.weight, last.bias)
 

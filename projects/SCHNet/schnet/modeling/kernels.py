@@ -232,9 +232,7 @@ class _Work:
             grad_q[pairs, queries] = direct.add_(through.flatten(1, 2))
         return grad_q, grad_k, grad_v
 
-    def _weights(
-        self, group: _Group, pairs: slice, rows: slice, queries: slice
-    ) -> torch.Tensor:
+    def _weights(self, group: _Group, pairs: slice, rows: slice, queries: slice) -> torch.Tensor:
         """Softmax of a tile's scores, (pairs, queries, H * W), in memory of `scores`."""
         q, columns, window = group.q[pairs, queries], group.region.columns, group.window
         grid = q.unflatten(1, (-1, columns))
@@ -267,9 +265,7 @@ class _Work:
         return memory[:size].view(shape)
 
 
-def _padded(
-    pairs: torch.Tensor, padding: torch.Tensor, window: tuple[int, int]
-) -> torch.Tensor:
+def _padded(pairs: torch.Tensor, padding: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
     """Fill windows (n, heads, rows, columns, d) up to (n, heads, H, W, d) with a token each."""
     filled = pairs.new_empty(*pairs.shape[:2], *window, pairs.shape[-1])
     filled[:] = padding

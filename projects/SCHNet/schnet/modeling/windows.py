@@ -75,9 +75,7 @@ def pad_to_windows(
     return split.transpose(2, 3).reshape(-1, *window, dim)
 
 
-def crop_from_windows(
-    windows: torch.Tensor, batch: int, grid: tuple[int, int]
-) -> torch.Tensor:
+def crop_from_windows(windows: torch.Tensor, batch: int, grid: tuple[int, int]) -> torch.Tensor:
     """Undo `pad_to_windows`: (B * windows, H, W, D) to the real tokens (B, h, w, D)."""
     height, width = windows.shape[1:3]
     down, across = -(-grid[0] // height), -(-grid[1] // width)
