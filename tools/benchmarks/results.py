@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from schnet.errors import InputError
 PAGES = (REPOSITORY / "README.md", REPOSITORY / "docs" / "performance.md")
 Figures = dict[str, Any]
 MEGABYTE = 1e6
+log = logging.getLogger("benchmark")
 
 
 def finish(
@@ -60,6 +62,7 @@ def finish(
         }
         with atomic_path(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        log.info("%s took %.1f minutes: %s", name, content["seconds"] / 60, path)
     rounds = content["settings"]["rounds"]
     text = (
         f"{summarise_machine(content['machine'])}. Medians of {rounds} interleaved rounds, in "

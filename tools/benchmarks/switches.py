@@ -57,10 +57,8 @@ SETS = {
     NONE: Switches({}),
     "freed memory is kept": Switches(_KEPT),
     "huge pages": Switches(_HUGE),
-    "both": Switches({**_KEPT, **_HUGE}),
     "matmul precision bf16": Switches({}, "bf16"),
-    "matmul precision tf32": Switches({}, "tf32"),
-    "both and matmul precision bf16": Switches({**_KEPT, **_HUGE}, "bf16"),
+    "all three": Switches({**_KEPT, **_HUGE}, "bf16"),
 }
 
 
