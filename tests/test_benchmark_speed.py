@@ -267,6 +267,9 @@ def test_parts_add_up_and_a_part_that_does_not_run_is_noticed(
             (labels,) = models.parse(model, photos)
         # Every look at the clock takes a second here, and none is lost or counted twice.
         assert sum(seconds.values()) == next(now) - start - 2
+        # A call looks twice: 1 for each, and 1 more in the encoder before each call inside it.
+        calls = {"FTM": 8, "CLIP": 1, "SRM": 1 + 5, "head": 1, "encoder": 1 + 8 + 5}
+        assert {part: seconds[part] for part in calls} == calls
         assert labels.shape == (32, 48) and labels.max() < 3
         model.sem_seg_head.feedback = False
         model.clip.forward = lambda images: pytest.fail("not reached")
