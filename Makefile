@@ -1,7 +1,7 @@
 # The commands of this repository; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test test-slow lint clean
+.PHONY: help env quickstart test test-slow lint bench clean
 
 # The first of these that runs makes the environment: make env PYTHON=/path/to/python3.11
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -11,6 +11,9 @@ VENV_PYTHON := .venv/bin/python
 JOBS ?= 2
 # More pytest arguments: make test PYTEST_ARGS="-k mapper"
 PYTEST_ARGS ?=
+# One of tools/benchmark.py by name, and its options: make bench BENCH=encoder BENCH_ARGS=--quick
+BENCH ?= all
+BENCH_ARGS ?=
 
 # fvcore and Detectron2 0.6 call torch.jit.script on import; its warning is not about this code.
 export PYTHONWARNINGS := ignore:`torch.jit.script`:FutureWarning
@@ -37,6 +40,9 @@ lint: env ## Check style, format and types (ruff, mypy)
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
+
+bench: env ## Measure speed and memory; tables, and JSON in output/benchmark (BENCH=name for one)
+	$(VENV_PYTHON) tools/benchmark.py $(BENCH) $(BENCH_ARGS)
 
 # Data sets and results of the user's own stay: only what these commands made themselves goes.
 CLEANED := .venv build .pytest_cache .mypy_cache .ruff_cache projects/SCHNet/schnet.egg-info \

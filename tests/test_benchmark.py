@@ -120,7 +120,7 @@ def test_bad_options(root: Path, tool: ModuleType, capsys: pytest.CaptureFixture
 def test_help_needs_only_the_chosen_benchmark(
     tool: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert set(tool.BENCHMARKS) == {"loader", "evaluation"}
+    assert {"loader", "evaluation"} <= set(tool.BENCHMARKS)
     tool.BENCHMARKS["evaluation"] = "benchmarks.not_there"
     with pytest.raises(SystemExit) as caught:
         tool.main(["loader", "--help"])
