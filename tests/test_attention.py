@@ -79,6 +79,6 @@ def test_the_way_is_chosen_by_device_and_size(
         """What the choice looks at."""
 
     qkv = Tensor()
-    qkv.device, qkv.dtype, qkv.shape = torch.device(device), dtype, (1, 64, 64, 3 * 12 * 64)
+    qkv.dtype, qkv.shape = dtype, (1, 64, 64, 3 * 12 * 64)
     positions = Positions(torch.empty(window[0], 1, 64), torch.empty(window[1], 1, 64))
-    assert choose_way(qkv, positions, 12) == way
+    assert choose_way(device, qkv, positions, 12) == way

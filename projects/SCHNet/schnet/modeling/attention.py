@@ -49,17 +49,17 @@ def attend(
     return crop_from_windows(windows, len(qkv), (qkv.shape[1], qkv.shape[2]))
 
 
-def choose_way(qkv: torch.Tensor, positions: Positions, num_heads: int) -> str:
+def choose_way(device_type: str, qkv: torch.Tensor, positions: Positions, num_heads: int) -> str:
     """Which way is the fastest on a device: the one place that decides.
 
     `tiled` on CPUs. On CUDA in 16 bits `folded`, while the longer heads fit flash attention;
     otherwise `masked`, which fused kernels take as well, but whose bias fills memory.
     """
-    if qkv.device.type == "cpu":
+    if device_type == "cpu":
         return "tiled"
     dim = qkv.shape[-1] // (3 * num_heads) + sum(positions.window)
     half = qkv.dtype in (torch.float16, torch.bfloat16)
-    return "folded" if qkv.device.type == "cuda" and half and dim <= MAX_FLASH_DIM else "masked"
+    return "folded" if device_type == "cuda" and half and dim <= MAX_FLASH_DIM else "masked"
 
 
 def attend_plain(

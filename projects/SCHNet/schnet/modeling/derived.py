@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class Derived:
             sources: all tensors that the value depends on.
             make: computes it; runs without gradients.
         """
-        state = tuple((t.data_ptr(), t._version, t.dtype, t.device, t.shape) for t in sources)
+        state = tuple((_address(t), t._version, t.dtype, t.device, t.shape) for t in sources)
         known = self._values.get(key)
         if known is not None and known[0] == state:
             return known[1]
@@ -46,3 +47,8 @@ class Derived:
     def __reduce__(self) -> tuple[type[Derived], tuple[()]]:
         """Pickle an empty one."""
         return Derived, ()
+
+
+def _address(tensor: torch.Tensor) -> int:
+    # Tensors without values (a plan's) have no memory.
+    return id(tensor) if isinstance(tensor, FakeTensor) else tensor.data_ptr()

@@ -21,6 +21,10 @@ class FastLayer:
 
     The residual stream and the norms stay in its type, fp32 as a rule; the GEMMs and the attention
     are in autocast's type where that is on. Works with and without gradients of its input.
+
+    Attributes:
+        device_type: choose the kernels of this type of device; None takes the input's. A plan's
+            tensors without values are on the CPU and stand for those of a GPU.
     """
 
     def __init__(self, block: Block, num_heads: int) -> None:
@@ -33,6 +37,7 @@ class FastLayer:
         self._block = block
         self._num_heads = num_heads
         self._derived = Derived()
+        self.device_type: str | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens (B, h, w, C) to the next layer's, of the same shape and type."""
@@ -71,13 +76,16 @@ class FastLayer:
             lambda: Positions.gather(*tables, window).to(dtype),
         )
         padding = self._bias(block.attn.qkv, dtype)
-        way = choose_way(qkv, positions, self._num_heads)
+        way = choose_way(self._device_type(qkv), qkv, positions, self._num_heads)
         return attend(qkv, padding, positions, self._num_heads, way)
+
+    def _device_type(self, x: torch.Tensor) -> str:
+        return self.device_type or x.device.type
 
     def _linear(self, x: torch.Tensor, layer: nn.Linear, *, gelu: bool = False) -> torch.Tensor:
         weight, bias = self._weight(layer, x), self._bias(layer, x.dtype)
         if torch.is_grad_enabled() and x.requires_grad:
-            if x.device.type == "cpu":
+            if self._device_type(x) == "cpu":
                 y = FrozenLinear.apply(x, weight, bias, self._weight(layer, x, transposed=True))
             else:
                 y = F.linear(x, weight, bias)

@@ -120,6 +120,11 @@ class SamEncoder(FreezableModule):
         # round away what FTM adds at its start.
         return tokens + self._positions((tokens.shape[1], tokens.shape[2]))
 
+    def run_as_on(self, device_type: str | None) -> None:
+        """Choose the fast layers' kernels as on another type of device: for plans; None ends it."""
+        for layer in self._fast_layers:
+            layer.device_type = device_type
+
     def layer(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
         """Run one transformer layer.
 

@@ -55,6 +55,7 @@ def trace_step(
     """
     model = planned.model
     choices = CudaChoices() if as_cuda else contextlib.nullcontext()
+    model.backbone.encoder.run_as_on("cuda" if as_cuda else None)
     with planned.mode:
         for parameter in model.parameters():
             is_kept = gradients_exist and parameter.requires_grad

@@ -58,8 +58,8 @@ class CudaChoices(TorchFunctionMode):
     """Takes, on CPU tensors, the kernels and types that PyTorch takes on CUDA.
 
     Attention is the memory-efficient fused kernel, the one that takes a bias with a gradient: it
-    keeps queries, keys, values, output, one number a row, and the bias (N x N a head), padded
-    where its rows are no multiple of 16, but no scores. Norms and softmax are fp32 under autocast,
+    keeps queries, keys, values, output, one number a row, and the bias (N x N a head) where there
+    is one, padded where its rows are no multiple of 16, but no scores. Norms and softmax are fp32 under autocast,
     which the CPU's are not.
     """
 
@@ -86,6 +86,7 @@ def _fused_attention(
     attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    scale: float | None = None,
 ) -> torch.Tensor:
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else q.dtype
     bias = None if attn_mask is None else attn_mask.to(dtype)
@@ -93,6 +94,8 @@ def _fused_attention(
         padding = -bias.shape[-1] % BIAS_ALIGNMENT
         bias = F.pad(bias, (0, padding))[..., : bias.shape[-1]]
     output = torch.ops.aten._scaled_dot_product_efficient_attention(
-        q.to(dtype), k.to(dtype), v.to(dtype), bias, torch.is_grad_enabled(), dropout_p, is_causal
+        *(q.to(dtype), k.to(dtype), v.to(dtype), bias, torch.is_grad_enabled()),
+        *(dropout_p, is_causal),
+        scale=scale,
     )
     return output[0]
