@@ -63,7 +63,9 @@ def label_map(scores: ScoreMap, image: str = "an image") -> npt.NDArray[np.uint8
 
     Returns:
         (H, W), uint8, on the CPU; see `argmax_labels`. Beside it, memory is taken for some tens of
-        MB of scores, whatever K and the photo's size.
+        MB of scores, whatever K and the photo's size. The labels are those of the whole scores;
+        only where probabilities are averaged may a tie within 1e-7 go the other way, since the
+        last bit of torch's softmax depends on how many pixels it is given.
 
     Raises:
         NaNScoreError: a score is NaN.
