@@ -355,8 +355,13 @@ def test_layers_are_recomputed_in_training_alone_and_srm_never(
     def count(name: str) -> Callable[..., None]:
         return lambda *_: calls.update({name: calls[name] + 1})
 
-    for block in backbone.encoder.blocks:
-        block.register_forward_pre_hook(count("block"))
+    layer = backbone.encoder.layer
+
+    def counted(index: int, tokens: torch.Tensor) -> torch.Tensor:
+        count("block")()
+        return layer(index, tokens)
+
+    backbone.encoder.layer = counted
     # It begins, and ends as soon as it has what the backward pass wants.
     backbone.ftm.register_forward_pre_hook(count("ftm"))
 

@@ -59,8 +59,8 @@ class CudaChoices(TorchFunctionMode):
 
     Attention is the memory-efficient fused kernel, the one that takes a bias with a gradient: it
     keeps queries, keys, values, output, one number a row, and the bias (N x N a head) where there
-    is one, padded where its rows are no multiple of 16, but no scores. Norms and softmax are fp32 under autocast,
-    which the CPU's are not.
+    is one, padded where its rows are no multiple of 16, but no scores. Norms and softmax are fp32
+    under autocast, which the CPU's are not.
     """
 
     def __torch_function__(
