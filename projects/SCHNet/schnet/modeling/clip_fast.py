@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from schnet.modeling.clip_vision import ResNetTower, StageMaps, resize_positions
+from schnet.modeling.derived import Derived
 
 # Packing a weight for one input size costs about as much as three to five calls gain by it.
 REPEATS_TO_PACK = 4
@@ -34,7 +35,7 @@ class FastResNetTower(ResNetTower):
             visual: the tower of the `clip` package, with weights.
         """
         super().__init__(visual)
-        self._derived = DerivedWeights()
+        self._derived = Derived()
 
     def forward(self, images: torch.Tensor) -> tuple[StageMaps, torch.Tensor]:
         """As `ResNetTower.forward`; the maps are channels-last, of autocast's type inside it."""
@@ -45,7 +46,12 @@ class FastResNetTower(ResNetTower):
         dtype = torch.get_autocast_dtype(device) if is_autocast else images.dtype
         # The derived weights have the type already.
         with torch.autocast(device, enabled=False):
-            return self._derived.of(self.visual, dtype)(images)
+            return self._network(dtype)(images)
+
+    def _network(self, dtype: torch.dtype) -> FoldedResNet:
+        visual = self.visual
+        sources = tuple(chain(visual.parameters(), visual.buffers()))
+        return self._derived.get(dtype, sources, lambda: FoldedResNet(visual, dtype))
 
     def _apply(
         self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True
@@ -75,40 +81,6 @@ def _is_plain_inference(visual: ModifiedResNet, images: torch.Tensor) -> bool:
         # Such a tensor does not count its changes.
         and not weight.is_inference()
     )
-
-
-class DerivedWeights:
-    """The folded networks of one tower, made when first needed and again when it has changed."""
-
-    def __init__(self) -> None:
-        """Start with none."""
-        self.clear()
-
-    def __reduce__(self) -> tuple[type[DerivedWeights], tuple[()]]:
-        """Copies and pickles start with none, too."""
-        return (DerivedWeights, ())
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._networks: dict[torch.dtype, FoldedResNet] = {}
-        # The tensors are held so that no new one can have the id of an old one.
-        self._sources: tuple[torch.Tensor, ...] = ()
-        self._stamp: tuple[tuple[int, int, int], ...] = ()
-
-    def of(self, visual: ModifiedResNet, dtype: torch.dtype) -> FoldedResNet:
-        """The folded network of a tower as it is now.
-
-        Args:
-            visual: the tower; always the same one.
-            dtype: type to compute in.
-        """
-        sources = tuple(chain(visual.parameters(), visual.buffers()))
-        stamp = tuple((id(t), t._version, t.data_ptr()) for t in sources)
-        if stamp != self._stamp:
-            self._networks, self._sources, self._stamp = {}, sources, stamp
-        if dtype not in self._networks:
-            self._networks[dtype] = FoldedResNet(visual, dtype)
-        return self._networks[dtype]
 
 
 class FoldedConv:

@@ -48,9 +48,7 @@ class FastLayer:
         # The patch embedding's tokens come with their channels first in memory.
         x = x.contiguous()
         with torch.autocast(device, enabled=False):
-            qkv = self._linear(_norm(block.norm1, x, dtype), block.attn.qkv)
-            attended = self._attend(qkv, dtype)
-            x = x + self._linear(attended, block.attn.proj)
+            x = x + self._attention(x, dtype)
             if torch.is_grad_enabled() and x.requires_grad:
                 hidden = self._linear(_norm(block.norm2, x, dtype), block.mlp.lin1)
                 return x + self._linear(F.gelu(hidden), block.mlp.lin2)
@@ -63,6 +61,12 @@ class FastLayer:
         for rows in x.view(-1, x.shape[-1]).split(ROWS_AT_ONCE):
             hidden = self._linear(_norm(self._block.norm2, rows, dtype), mlp.lin1, gelu=True)
             rows += self._linear(hidden, mlp.lin2)
+
+    def _attention(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        # On its own, so that its 3C numbers a token are gone when the MLP's come.
+        attention = self._block.attn
+        qkv = self._linear(_norm(self._block.norm1, x, dtype), attention.qkv)
+        return self._linear(self._attend(qkv, dtype), attention.proj)
 
     def _attend(self, qkv: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         block = self._block

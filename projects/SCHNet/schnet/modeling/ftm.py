@@ -7,7 +7,8 @@ import math
 import torch
 from torch import nn
 
-from schnet.modeling.ftm_kernels import FoldedWeightsCache, FTMWeights, TunedFeatures, tuned
+from schnet.modeling.derived import Derived
+from schnet.modeling.ftm_kernels import FTMWeights, TunedFeatures, fold, tuned
 
 PATCH_SIZE = 16
 
@@ -38,7 +39,7 @@ class FTM(nn.Module):
         self.tokens = nn.Parameter(torch.empty(num_layers, num_tokens, dim))
         self.rho = nn.Parameter(torch.full((num_layers,), float(rho_init)))
         self.mlp = nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
-        self._cache = FoldedWeightsCache()
+        self._derived = Derived()
         bound = math.sqrt(6.0 / (3 * PATCH_SIZE**2 + dim))
         nn.init.uniform_(self.tokens, -bound, bound)
 
@@ -67,9 +68,9 @@ class FTM(nn.Module):
             torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
         )
         if torch.is_grad_enabled() and any(t.requires_grad for t in (features, *weights)):
-            self._cache.clear()
+            self._derived.clear()
             return TunedFeatures.apply(features, dtype, *weights)
         parameters = (self.tokens, *self.mlp.parameters())
         with torch.autocast(kind, enabled=False):
-            folded = self._cache.folded(layer, dtype, parameters, weights)
+            folded = self._derived.get((layer, dtype), parameters, lambda: fold(weights, dtype))
             return tuned(features, weights.rho, folded)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from operator import is_
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.autograd.function import once_differentiable
 
 
@@ -57,70 +55,6 @@ def fold(weights: FTMWeights, dtype: torch.dtype) -> FoldedWeights:
     first = torch.cat([tokens * tokens.shape[1] ** -0.5, w1]).to(dtype)
     mixed = torch.addmm(weights.b1, tokens, w1.t()).to(dtype)
     return FoldedWeights(first, mixed, weights.w2.to(dtype), weights.b2.to(dtype))
-
-
-class FoldedWeightsCache:
-    """Folded weights of frozen layers, for as long as their parameters do not change.
-
-    A change is seen by the tensor's version, address, type or device; one through `.data`, which
-    leaves no trace in autograd's versions, is not. Copies and pickles of a cache are empty.
-    """
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._parameters: tuple[torch.Tensor, ...] = ()
-        self._stamps: tuple[Any, ...] = ()
-        self._entries: dict[tuple[int, torch.dtype], FoldedWeights] = {}
-
-    def __reduce__(self) -> tuple[type[FoldedWeightsCache], tuple[()]]:
-        """Copy and pickle as an empty one."""
-        return FoldedWeightsCache, ()
-
-    def clear(self) -> None:
-        """Forget everything, and let its memory go."""
-        self._parameters, self._stamps = (), ()
-        self._entries.clear()
-
-    def folded(
-        self,
-        layer: int,
-        dtype: torch.dtype,
-        parameters: tuple[torch.Tensor, ...],
-        weights: FTMWeights,
-    ) -> FoldedWeights:
-        """Folded weights of one layer, from the cache where they are in it.
-
-        Args:
-            layer: index of the layer.
-            dtype: type of the products.
-            parameters: all that the weights of all layers are views of.
-            weights: this layer's.
-        """
-        if torch.compiler.is_compiling() or not all(map(_is_tracked, parameters)):
-            return fold(weights, dtype)
-        stamps = tuple(map(_stamp, parameters))
-        same = len(parameters) == len(self._parameters) and all(
-            map(is_, parameters, self._parameters)
-        )
-        if not same or stamps != self._stamps:
-            self.clear()
-            self._parameters, self._stamps = parameters, stamps
-        found = self._entries.get((layer, dtype))
-        if found is None:
-            found = fold(weights, dtype)
-            # A fake tensor of a trace must not outlive it.
-            if type(found.first) is torch.Tensor:
-                self._entries[layer, dtype] = found
-        return found
-
-
-def _is_tracked(tensor: torch.Tensor) -> bool:
-    # Fake tensors have no address, and tensors that were made in inference mode no version.
-    return type(tensor) in (torch.Tensor, nn.Parameter) and not tensor.is_inference()
-
-
-def _stamp(tensor: torch.Tensor) -> tuple[Any, ...]:
-    return tensor._version, tensor.data_ptr(), tensor.dtype, tensor.device
 
 
 def _attend(features: torch.Tensor, folded: FoldedWeights) -> torch.Tensor:
