@@ -12,6 +12,7 @@ from conftest import randomise, relative_error
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
+from schnet.modeling import ftm as ftm_module
 from schnet.modeling import ftm_kernels
 from schnet.modeling.ftm import FTM
 
@@ -189,7 +190,7 @@ def test_weights_are_folded_once_for_each_layer_and_type(monkeypatch: pytest.Mon
         return original(weights, dtype)
 
     original = ftm_kernels.fold
-    monkeypatch.setattr(ftm_kernels, "fold", fold)
+    monkeypatch.setattr(ftm_module, "fold", fold)
     for enabled in (False, True, False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             assert ftm(0, f).dtype == torch.float32

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 T = TypeVar("T")
 
@@ -33,6 +34,9 @@ class Derived:
             sources: all tensors that the value depends on.
             make: computes it; runs without gradients.
         """
+        # A trace's tensors have no values, or are of its own kind: they must not outlive it.
+        if is_in_torch_dispatch_mode() or torch.compiler.is_compiling():
+            return _without_graph(make)
         if not all(map(_is_tracked, sources)):
             return _without_graph(make)
         known = self._known.get(key)
