@@ -7,7 +7,6 @@ measured in the same rounds, each side reaches.
 
 from __future__ import annotations
 
-import argparse
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 
 import torch
 from benchmarks import processes
+from benchmarks.comparison import Comparison
 from benchmarks.encoders import (
     DTYPES,
     SMALLEST,
@@ -27,11 +27,10 @@ from benchmarks.encoders import (
 )
 from benchmarks.matmul import PackedProducts
 from benchmarks.memory import ENVIRONMENT
-from benchmarks.options import Settings, Shape, add_common_arguments, read_settings
+from benchmarks.options import Settings, Shape
 from benchmarks.results import (
     Figures,
     as_sample,
-    finish,
     markdown_table,
     memory_share,
     memory_text,
@@ -57,26 +56,6 @@ MEMORY_TARGET = ("vit_b", "1024x1024", "fp32", 0.05)
 RATE_TARGET = {"fp32": 75}
 # A check against fp64 takes as long as several rounds: at one size.
 CHECKED_IN_FP64 = 512 * 512
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare this benchmark's options."""
-    add_common_arguments(parser, variants=("vit_b",), sizes=SIZES)
-
-
-def run(args: argparse.Namespace) -> str:
-    """Run the benchmark.
-
-    Args:
-        args: what `add_arguments` declares.
-
-    Returns:
-        Markdown tables.
-
-    Raises:
-        InputError: an option is impossible, or the tables have no place in the pages.
-    """
-    return finish("encoder", read_settings(args), measure, render)
 
 
 def measure(settings: Settings) -> Figures:
@@ -252,3 +231,7 @@ def _notes(cells: list[Figures]) -> str:
                 told = ", ".join(f"{k} {v / 1e6:.0f} MB" for k, v in kept.items())
                 lines.append(f"Kept after the smallest image (libraries, packed weights): {told}.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+COMPARISON = Comparison("encoder", ("vit_b",), SIZES, measure, render)
+add_arguments, run = COMPARISON.add_arguments, COMPARISON.run

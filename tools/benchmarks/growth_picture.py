@@ -11,7 +11,7 @@ from benchmarks.runner import Sample
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from schnet.data.files import atomic_path
 
@@ -79,7 +79,9 @@ def _finish(
     if ys:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        # Within one decade there may be no major tick: 2 and 5 have their numbers too.
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+        axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     if slope is None:
         text = "not measured"
     else:
@@ -91,7 +93,7 @@ def _finish(
     axes.set_xticks(xs)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.tick_params(labelsize=8, labelcolor=SOFT, length=2)
+    axes.tick_params(which="both", labelsize=8, labelcolor=SOFT, length=2)
     axes.grid(color=RULE, linewidth=0.7)
     for spine in axes.spines.values():
         spine.set_color(RULE)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+
+from schnet.modeling.kernels import linear, onednn_takes, pack
 
 ROWS = 1024
 # Inputs and outputs of a layer's linear layers, in units of the encoder's width.
@@ -25,16 +26,13 @@ class PackedProducts:
             dim: C, the encoder's width.
             dtype: of inputs, weights and results.
         """
-        ops = torch.ops.mkldnn
-        self.packed = torch.backends.mkldnn.is_available() and all(
-            hasattr(ops, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
-        )
+        self.packed = onednn_takes(torch.empty(1, dtype=dtype))
         self.flops = 2 * ROWS * dim * dim * sum(a * b for a, b in _SHAPES)
         self._layers = []
         for inputs, outputs in _SHAPES:
             weight = torch.randn(outputs * dim, inputs * dim, dtype=dtype) / dim**0.5
             if self.packed:
-                weight = ops._reorder_linear_weight(weight, ROWS)
+                weight = pack(weight, ROWS)
             bias = torch.zeros(outputs * dim, dtype=dtype)
             self._layers.append((torch.randn(ROWS, inputs * dim, dtype=dtype), weight, bias))
 
@@ -42,7 +40,4 @@ class PackedProducts:
     def __call__(self) -> None:
         """Compute the four products."""
         for x, weight, bias in self._layers:
-            if self.packed:
-                torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-            else:
-                F.linear(x, weight, bias)
+            linear(x, weight, bias)

@@ -6,12 +6,12 @@ photo's size and argmax. Parts are timed within whole passes.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
+from benchmarks.comparison import Comparison
 from benchmarks.encoders import DTYPES, autocast, encode, random_images
 from benchmarks.models import (
     PARTS,
@@ -21,11 +21,10 @@ from benchmarks.models import (
     parse,
     random_photos,
 )
-from benchmarks.options import Settings, Shape, add_common_arguments, read_settings
+from benchmarks.options import Settings, Shape
 from benchmarks.results import (
     Figures,
     as_sample,
-    finish,
     markdown_table,
     ratio_text,
     seconds_text,
@@ -42,26 +41,6 @@ TARGETS = {"vit_b": 1.5, "vit_l": 1.25}
 LATE_PARTS, LATE_TARGET = PARTS[-2:], 15
 # Sides of CLIP's input: relative to the image's, and CLIP's own.
 CLIP_SCALES, CLIP_SIDE = (1.0, 0.5), 224
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare this benchmark's options."""
-    add_common_arguments(parser, variants=("vit_b", "vit_l"), sizes=("512",))
-
-
-def run(args: argparse.Namespace) -> str:
-    """Run the benchmark.
-
-    Args:
-        args: what `add_arguments` declares.
-
-    Returns:
-        Markdown tables.
-
-    Raises:
-        InputError: an option is impossible, or the tables have no place in the pages.
-    """
-    return finish("parts", read_settings(args), measure, render)
 
 
 def measure(settings: Settings) -> Figures:
@@ -165,3 +144,7 @@ def _row(cell: Figures) -> list[str]:
         f"{late:.1f} %",
         target_text(late, most=LATE_TARGET if target else None, unit=" %"),
     ]
+
+
+COMPARISON = Comparison("parts", ("vit_b", "vit_l"), ("512",), measure, render)
+add_arguments, run = COMPARISON.add_arguments, COMPARISON.run

@@ -7,12 +7,12 @@ it shows of them.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 
+from benchmarks.comparison import Comparison
 from benchmarks.encoders import build_ours, build_reference, encode, random_images
-from benchmarks.options import Settings, Shape, add_common_arguments, read_settings
-from benchmarks.results import Figures, as_sample, finish, markdown_table, seconds_text
+from benchmarks.options import Settings, Shape
+from benchmarks.results import Figures, as_sample, markdown_table, seconds_text
 from benchmarks.runner import interleave
 
 from schnet.modeling.sam_encoder import PATCH_SIZE, SAM_VARIANTS, SamVariant
@@ -20,26 +20,6 @@ from schnet.modeling.sam_encoder import PATCH_SIZE, SAM_VARIANTS, SamVariant
 SIZES = ("512", "448", "672x448", "640", "672", "576x384")
 SIDES = {"plain, fp32": (False, "fp32"), "fast, fp32": (True, "fp32"), "fast, bf16": (True, "bf16")}
 _MEGAPIXEL = 1e6
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare this benchmark's options."""
-    add_common_arguments(parser, variants=("vit_b",), sizes=SIZES)
-
-
-def run(args: argparse.Namespace) -> str:
-    """Run the benchmark.
-
-    Args:
-        args: what `add_arguments` declares.
-
-    Returns:
-        A markdown table.
-
-    Raises:
-        InputError: an option is impossible, or the table has no place in the pages.
-    """
-    return finish("sizes", read_settings(args), measure, render)
 
 
 def measure(settings: Settings) -> Figures:
@@ -105,3 +85,7 @@ def _row(cell: Figures, first: Figures, side: str) -> list[str]:
         f"{sample.median / shape.pixels * _MEGAPIXEL:.2f} s",
         f"{sample.median / unit:.2f}",
     ]
+
+
+COMPARISON = Comparison("sizes", ("vit_b",), SIZES, measure, render)
+add_arguments, run = COMPARISON.add_arguments, COMPARISON.run

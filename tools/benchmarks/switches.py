@@ -6,7 +6,6 @@ alive at once and take turns. The fair baseline is the reference under the same 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from typing import Any
 
 import torch
 from benchmarks import processes
+from benchmarks.comparison import Comparison, measure_cells
 from benchmarks.encoders import SMALLEST, build_pair, encode, random_images, relative_error
-from benchmarks.options import Settings, Shape, add_common_arguments, read_settings
+from benchmarks.options import Settings, Shape
 from benchmarks.results import (
     Figures,
     as_sample,
-    finish,
     markdown_table,
     ratio_text,
     seconds_text,
@@ -62,39 +61,13 @@ SETS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare this benchmark's options."""
-    add_common_arguments(parser, variants=("vit_b",), sizes=("512",))
-
-
-def run(args: argparse.Namespace) -> str:
-    """Run the benchmark.
-
-    Args:
-        args: what `add_arguments` declares.
-
-    Returns:
-        Markdown tables.
-
-    Raises:
-        InputError: an option is impossible, or the tables have no place in the pages.
-    """
-    return finish("switches", read_settings(args), measure, render)
-
-
 def measure(settings: Settings) -> Figures:
     """Measure all sets of switches for each size of each variant.
 
     Returns:
         `cells`: one dict a variant and size, with times, page faults and errors by set and side.
     """
-    return {
-        "cells": [
-            _measure_cell(variant, shape, settings)
-            for variant in settings.variants
-            for shape in settings.shapes
-        ]
-    }
+    return measure_cells(_measure_cell, settings)
 
 
 def make_sides(description: Mapping[str, Any]) -> dict[str, Side]:
@@ -234,3 +207,7 @@ def _written(switches: Switches) -> str:
     if switches.precision is not None:
         parts.append(f'torch.backends.mkldnn.matmul.fp32_precision = "{switches.precision}"')
     return " ".join(parts)
+
+
+COMPARISON = Comparison("switches", ("vit_b",), ("512",), measure, render)
+add_arguments, run = COMPARISON.add_arguments, COMPARISON.run

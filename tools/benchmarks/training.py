@@ -7,7 +7,6 @@ fine-tuning (segment_anything's layers without adapters, all of them trained) st
 
 from __future__ import annotations
 
-import argparse
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from benchmarks import processes
+from benchmarks.comparison import Comparison, measure_cells
 from benchmarks.encoders import (
     SMALLEST,
     ReferenceEncoder,
@@ -28,11 +28,10 @@ from benchmarks.encoders import (
     relative_error,
 )
 from benchmarks.memory import ENVIRONMENT
-from benchmarks.options import Settings, Shape, add_common_arguments, read_settings
+from benchmarks.options import Settings, Shape
 from benchmarks.results import (
     Figures,
     as_sample,
-    finish,
     markdown_table,
     memory_share,
     memory_text,
@@ -106,39 +105,13 @@ def plain_ftm(ftm: FTM, layer: int, features: torch.Tensor) -> torch.Tensor:
     return features + ftm.rho[layer] * F.linear(hidden, last.weight, last.bias)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare this benchmark's options."""
-    add_common_arguments(parser, variants=("vit_b",), sizes=("512@2",))
-
-
-def run(args: argparse.Namespace) -> str:
-    """Run the benchmark.
-
-    Args:
-        args: what `add_arguments` declares.
-
-    Returns:
-        A markdown table.
-
-    Raises:
-        InputError: an option is impossible, or the table has no place in the pages.
-    """
-    return finish("training", read_settings(args), measure, render)
-
-
 def measure(settings: Settings) -> Figures:
     """Measure every size of every variant.
 
     Returns:
         `cells`: one dict a variant and size, with times, memory and gradient errors by side.
     """
-    return {
-        "cells": [
-            _measure_cell(variant, shape, settings)
-            for variant in settings.variants
-            for shape in settings.shapes
-        ]
-    }
+    return measure_cells(_measure_cell, settings)
 
 
 def make_sides(description: Mapping[str, Any]) -> dict[str, Side]:
@@ -275,3 +248,7 @@ def _rows(cell: Figures) -> list[list[str]]:
         ]
         rows.append(row)
     return rows
+
+
+COMPARISON = Comparison("training", ("vit_b",), ("512@2",), measure, render)
+add_arguments, run = COMPARISON.add_arguments, COMPARISON.run

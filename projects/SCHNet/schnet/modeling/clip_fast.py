@@ -13,7 +13,9 @@ from torch import nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from schnet.modeling.clip_vision import ResNetTower, StageMaps, resize_positions
+from schnet.modeling.context import is_traced, product_dtype
 from schnet.modeling.derived import Derived
+from schnet.modeling.kernels import onednn_computes
 
 # Packing a weight for one input size costs about as much as three to five calls gain by it.
 REPEATS_TO_PACK = 4
@@ -41,11 +43,9 @@ class FastResNetTower(ResNetTower):
         """As `ResNetTower.forward`; the maps are channels-last, of autocast's type inside it."""
         if not _is_plain_inference(self.visual, images):
             return super().forward(images)
-        device = images.device.type
-        is_autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if is_autocast else images.dtype
+        dtype = product_dtype(images)
         # The derived weights have the type already.
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(images.device.type, enabled=False):
             return self._network(dtype)(images)
 
     def _network(self, dtype: torch.dtype) -> FoldedResNet:
@@ -66,8 +66,7 @@ def _is_plain_inference(visual: ModifiedResNet, images: torch.Tensor) -> bool:
     """Whether the derived weights may stand in for the layers, in this call."""
     weight = visual.conv1.weight
     return (
-        not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling()
+        not is_traced()
         # Counters of FLOPs and memory know the layers' operations only.
         and not is_in_torch_dispatch_mode()
         # A subclass may be anything.
@@ -151,14 +150,8 @@ class FoldedConv:
 
 def _has_fused_convolution(like: torch.Tensor) -> bool:
     """Whether oneDNN's fused convolution, which torch keeps private, is there for such tensors."""
-    if like.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    has_type = like.dtype == torch.float32 or (
-        like.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
     return (
-        has_type
-        and bool(torch.backends.mkldnn.enabled)
+        onednn_computes(like)
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
         and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")

@@ -8,6 +8,7 @@ from segment_anything.modeling.image_encoder import Block
 from torch import nn
 
 from schnet.modeling.attention import attend, choose_way
+from schnet.modeling.context import product_dtype
 from schnet.modeling.derived import Derived
 from schnet.modeling.kernels import FrozenLinear, linear, onednn_takes, pack
 from schnet.modeling.positions import Positions
@@ -41,26 +42,21 @@ class FastLayer:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens (B, h, w, C) to the next layer's, of the same shape and type."""
-        device = x.device.type
-        is_autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if is_autocast else x.dtype
-        block = self._block
+        dtype = product_dtype(x)
         # The patch embedding's tokens come with their channels first in memory.
         x = x.contiguous()
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(x.device.type, enabled=False):
             x = x + self._attention(x, dtype)
             if torch.is_grad_enabled() and x.requires_grad:
-                hidden = self._linear(_norm(block.norm2, x, dtype), block.mlp.lin1)
-                return x + self._linear(F.gelu(hidden), block.mlp.lin2)
-            self._add_mlp(x, dtype)
+                return x + self._mlp(x, dtype)
+            for rows in x.view(-1, x.shape[-1]).split(ROWS_AT_ONCE):
+                rows += self._mlp(rows, dtype)
             return x
 
-    def _add_mlp(self, x: torch.Tensor, dtype: torch.dtype) -> None:
-        """Add the MLP to the tokens in place, some rows at a time: its hidden layer is 4C wide."""
+    def _mlp(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         mlp = self._block.mlp
-        for rows in x.view(-1, x.shape[-1]).split(ROWS_AT_ONCE):
-            hidden = self._linear(_norm(self._block.norm2, rows, dtype), mlp.lin1, gelu=True)
-            rows += self._linear(hidden, mlp.lin2)
+        hidden = self._linear(_norm(self._block.norm2, x, dtype), mlp.lin1, gelu=True)
+        return self._linear(hidden, mlp.lin2)
 
     def _attention(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         # On its own, so that its 3C numbers a token are gone when the MLP's come.

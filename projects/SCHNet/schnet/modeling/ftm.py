@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from schnet.modeling.context import product_dtype
 from schnet.modeling.derived import Derived
 from schnet.modeling.ftm_kernels import FTMWeights, TunedFeatures, fold, tuned
 
@@ -63,14 +64,11 @@ class FTM(nn.Module):
             *self.mlp[0].parameters(),
             *self.mlp[2].parameters(),
         )
-        kind = features.device.type
-        dtype = (
-            torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
-        )
+        dtype = product_dtype(features)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (features, *weights)):
             self._derived.clear()
             return TunedFeatures.apply(features, dtype, *weights)
         parameters = (self.tokens, *self.mlp.parameters())
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             folded = self._derived.get((layer, dtype), parameters, lambda: fold(weights, dtype))
             return tuned(features, weights.rho, folded)

@@ -57,10 +57,15 @@ def pack(weight: torch.Tensor, rows: int) -> torch.Tensor:
 
 def onednn_takes(x: torch.Tensor) -> bool:
     """Whether `linear` runs this input by oneDNN's kernel."""
+    return onednn_computes(x) and x.numel() > 0 and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn_computes(x: torch.Tensor) -> bool:
+    """Whether oneDNN is there, not switched off, and computes in a tensor's type on its device."""
     # Tensors without values (FakeTensor) are left out: a plan counts plain operators' FLOPs.
-    if x.device.type != "cpu" or type(x) is not torch.Tensor or not x.numel():
+    if x.device.type != "cpu" or type(x) is not torch.Tensor:
         return False
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkldnn.enabled:
         return False
     if x.dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -7,13 +7,16 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.image_encoder import Attention, Block, PatchEmbed, get_rel_pos
+from segment_anything.modeling.image_encoder import Attention, Block, PatchEmbed
 from torch import nn
 
 from schnet.checkpoint import read_state_dict
 from schnet.fingerprints import BaseSource, fingerprint
+from schnet.modeling.attention import attend_masked
+from schnet.modeling.context import is_traced
 from schnet.modeling.fast_layer import FastLayer
 from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_base
+from schnet.modeling.positions import Positions
 
 PATCH_SIZE = 16
 PREFIX = "image_encoder."
@@ -63,20 +66,9 @@ class SamAttention(Attention):
         batch, height, width, dim = x.shape
         qkv = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=self._position_bias(q, height, width)
-        )
+        positions = Positions.gather(self.rel_pos_h, self.rel_pos_w, (height, width))
+        attended = attend_masked(q, k, v, positions.to(q.dtype))
         return self.proj(attended.transpose(1, 2).reshape(batch, height, width, dim))
-
-    def _position_bias(self, q: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        # get_rel_pos resizes a table only where it does not fit the grid: never in a window.
-        table_h = get_rel_pos(height, height, self.rel_pos_h).to(q.dtype)
-        table_w = get_rel_pos(width, width, self.rel_pos_w).to(q.dtype)
-        grid = q.unflatten(2, (height, width))
-        bias_h = torch.einsum("bnhwc,hkc->bnhwk", grid, table_h)
-        bias_w = torch.einsum("bnhwc,wkc->bnhwk", grid, table_w)
-        bias = bias_h[..., :, None] + bias_w[..., None, :]
-        return bias.reshape(*q.shape[:3], height * width)
 
 
 class SamEncoder(FreezableModule):
@@ -137,7 +129,7 @@ class SamEncoder(FreezableModule):
         """
         # The kernels have no gradients of weights; without gradients they serve any SAM.
         has_kernels = self.is_frozen or not torch.is_grad_enabled()
-        if self.fast and has_kernels and not _is_traced():
+        if self.fast and has_kernels and not is_traced():
             return self._fast_layers[index](tokens)
         return self.blocks[index](tokens)
 
@@ -147,11 +139,6 @@ class SamEncoder(FreezableModule):
         table = self.pos_embed.permute(0, 3, 1, 2)
         resized = F.interpolate(table, size=grid, mode="bilinear", align_corners=False)
         return resized.permute(0, 2, 3, 1)
-
-
-def _is_traced() -> bool:
-    # An exported graph should hold plain operators.
-    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.onnx.is_in_onnx_export()
 
 
 def _build_block(variant: SamVariant, grid: int, *, is_global: bool) -> Block:

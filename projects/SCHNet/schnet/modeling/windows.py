@@ -18,7 +18,8 @@ class Region:
     Attributes:
         top: first row of the grid, in tokens.
         left: first column.
-        across: windows down and to the right.
+        down: windows from top to bottom.
+        across: windows from left to right.
         rows: real rows of each window.
         columns: real columns of each window.
     """

@@ -1,0 +1,19 @@
+"""What surrounds a computation: the type that autocast asks for, and whether it is recorded."""
+
+from __future__ import annotations
+
+import torch
+
+
+def product_dtype(x: torch.Tensor) -> torch.dtype:
+    """The type that matrix products of a tensor are computed in here: autocast's, or its own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def is_traced() -> bool:
+    """Whether operations are recorded for later rather than run: an export, a compilation.
+
+    A recorded graph should hold plain operators, which others know.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
