@@ -12,7 +12,7 @@ from parsing_fakes import fake_parser, half_bright, load_script, write_tiny_mode
 from PIL import Image
 
 from schnet.errors import InputError
-from schnet.inference import Parsing
+from schnet.parsing import Parsing
 
 
 @pytest.fixture(scope="module")

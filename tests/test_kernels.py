@@ -9,6 +9,7 @@ from attention_cases import HEADS, LAYOUTS, Case
 from conftest import relative_error
 
 from schnet.modeling import kernels
+from schnet.modeling.attention import attend
 from schnet.modeling.kernels import FrozenLinear, TiledAttention, linear, onednn_takes, pack
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 1e-2, torch.float64: 1e-12}
@@ -94,3 +95,29 @@ def test_tiled_attention_keeps_its_input_alone() -> None:
         )
     assert case_out.requires_grad
     assert sum(t.numel() for t in kept) < qkv.numel() * 1.6 < HEADS * (28 * 28) ** 2
+
+
+@pytest.mark.parametrize(("grid", "window"), LAYOUTS)
+@pytest.mark.parametrize("tile_bytes", [1, 5000, 8 << 20])
+def test_attention_in_the_memory_of_its_queries(
+    grid: tuple[int, int],
+    window: tuple[int, int],
+    tile_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = Case.draw(grid, window)
+    qkv, before = case.qkv.clone(), case.qkv.clone()
+    expected, _ = case.run("plain")
+    monkeypatch.setattr(kernels, "TILE_BYTES", tile_bytes)
+    out = attend(qkv, case.padding, case.positions, HEADS, "tiled")
+    assert relative_error(out, expected) < 1e-5
+    assert out.untyped_storage().data_ptr() == qkv.untyped_storage().data_ptr()
+    wide = out.shape[-1]
+    assert torch.equal(qkv[..., wide:], before[..., wide:])
+
+
+def test_a_graph_of_attention_leaves_the_queries_alone() -> None:
+    case = Case.draw((5, 3), (4, 4))
+    qkv = case.qkv.clone().requires_grad_()
+    attend(qkv, case.padding, case.positions, HEADS, "tiled")
+    assert torch.equal(qkv.detach(), case.qkv)

@@ -27,7 +27,8 @@ from schnet.data.label_maps import write_label_png
 from schnet.data.reading import read_image
 from schnet.errors import InputError, exit_on_input_error
 from schnet.image_files import collect_images, output_names
-from schnet.inference import Parser, Parsing
+from schnet.inference import Parser
+from schnet.parsing import Parsing
 from schnet.setup import load_model_config
 from schnet.visualization import ByteArray, save_png
 

@@ -8,7 +8,7 @@ from typing import Any
 _EXPORTS = {
     "InputError": "schnet.errors",
     "Parser": "schnet.inference",
-    "Parsing": "schnet.inference",
+    "Parsing": "schnet.parsing",
     "load_config": "schnet.config",
     "register_datasets": "schnet.data.catalog",
 }

@@ -286,6 +286,20 @@ def _add_wandb_keys(cfg: CN) -> None:
     cfg.WANDB.NAME = ""
 
 
+def override(cfg: CN, opts: Sequence[str]) -> CN:
+    """A checked, frozen copy of a config with KEY VALUE overrides on top.
+
+    Raises:
+        InputError: see `load_config`.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    merge_overrides(cfg, list(opts))
+    check_config(cfg)
+    cfg.freeze()
+    return cfg
+
+
 def load_config(files: Sequence[str | os.PathLike[str]], opts: Sequence[str] = ()) -> CN:
     """Read config files, each on top of the one before, then KEY VALUE overrides, and check all.
 
@@ -305,7 +319,4 @@ def load_config(files: Sequence[str | os.PathLike[str]], opts: Sequence[str] = (
     add_schnet_config(cfg)
     for file in files:
         merge_file(cfg, file)
-    merge_overrides(cfg, list(opts))
-    check_config(cfg)
-    cfg.freeze()
-    return cfg
+    return override(cfg, opts)

@@ -69,8 +69,8 @@ def _not_blank(value: str) -> bool:
 CHECKS: dict[str, Check] = {
     "OUTPUT_DIR": (_not_blank, "a folder"),
     "MODEL.DEVICE": (
-        lambda value: value.split(":")[0] in ("cpu", "cuda"),
-        "cpu or cuda, perhaps with a number: cuda:1",
+        lambda value: value.split(":")[0] in ("cpu", "cuda", "mps"),
+        "cpu, mps or cuda, perhaps with a number: cuda:1",
     ),
     "MODEL.PIXEL_MEAN": _list_of(3, _NUMBER),
     "MODEL.PIXEL_STD": _list_of(3, _POSITIVE),

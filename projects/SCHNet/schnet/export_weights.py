@@ -30,7 +30,7 @@ from schnet.export_file import (
     write_export,
 )
 from schnet.model_state import StoredWeights, fit_weights, stored_state
-from schnet.run_config import CONFIG_FILE
+from schnet.run_config import CONFIG_FILE, config_beside
 from schnet.setup import load_model_config
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -88,7 +88,7 @@ def export_checkpoint(
     if read_export_header(weights) is not None:
         raise InputError(f"{weights} is an export already: give the checkpoint of a run")
     numbers = {} if evaluation is None else _read_evaluation(evaluation)
-    files = list(config_files) or [_config_beside(weights)]
+    files = list(config_files) or [config_beside(weights)]
     cfg = load_model_config(files, [*opts, "MODEL.DEVICE", "cpu"])
     stored = read_stored_weights(str(weights), _GIVEN)
     model = build_model(cfg)
@@ -146,16 +146,6 @@ def _require_new(path: Path, ending: str) -> None:
         raise InputError(f"the output is {path}: end its name in {ending}")
     if path.exists():
         raise InputError(f"{path} exists: give another name, or move it away")
-
-
-def _config_beside(weights: Path) -> Path:
-    config = weights.parent / CONFIG_FILE
-    if not config.is_file():
-        raise InputError(
-            f"there is no {CONFIG_FILE} beside {weights}: give the config that it was trained with "
-            "as --config-file"
-        )
-    return config
 
 
 def _read_evaluation(path: Path) -> dict[str, Any]:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
+from torch import nn
 
 from schnet.data.mapper import TestMapper
 from schnet.errors import InputError
-from schnet.evaluation.argmax import predicted_labels
+from schnet.evaluation.argmax import argmax_labels, predicted_labels
 from schnet.evaluation.test_time import build_label_model
+from schnet.evaluation.warp_labels import WarpLabels
+from schnet.evaluation.wrapper import score_maps
 from schnet.exported import build_trained_model
+from schnet.parsing import ByteArray, FloatArray, Parsing
+from schnet.photo_parser import PhotoParser
+from schnet.trained import trained_config
 
-ByteArray = npt.NDArray[np.uint8]
-Color = tuple[int, int, int]
 SegmentationModel = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, torch.Tensor]]]
+
+GPU_BATCH = 8
+"""Photos that are run together on a GPU. On a CPU, where one photo uses all cores, it is 1."""
 
 
 class ArrayMapper(Protocol):
@@ -31,30 +37,18 @@ class ArrayMapper(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Parsing:
-    """The parts of one image.
+class Parser(PhotoParser):
+    """Parses photos with a model of torch; see `schnet.photo_parser.PhotoParser`."""
 
-    Attributes:
-        labels: (H, W) uint8 at the size of the input image, values in 0..K-1.
-        classes: K names; their position is their label.
-        palette: K colours (r, g, b) in 0..255.
-    """
-
-    labels: ByteArray
-    classes: tuple[str, ...]
-    palette: tuple[Color, ...]
-
-
-class Parser:
-    """Parses images with a model.
-
-    Attributes:
-        classes: K names, in label order.
-        palette: K colours (r, g, b) in 0..255.
-    """
-
-    def __init__(self, model: SegmentationModel, mapper: ArrayMapper, metadata: Metadata) -> None:
+    def __init__(
+        self,
+        model: SegmentationModel,
+        mapper: ArrayMapper,
+        metadata: Metadata,
+        *,
+        score_model: nn.Module | None = None,
+        batch_size: int = 1,
+    ) -> None:
         """Take the parts.
 
         Args:
@@ -62,19 +56,48 @@ class Parser:
                 (K, H, W), in evaluation mode.
             mapper: prepares an image for the model.
             metadata: the data set's, with `stuff_classes` and `stuff_colors`.
+            score_model: what probabilities are made by: gives score maps, see
+                `schnet.evaluation.wrapper.score_maps`; None has none.
+            batch_size: photos that are run together.
         """
+        super().__init__(metadata.stuff_classes, metadata.stuff_colors, batch_size)
         self._model = model
         self._mapper = mapper
-        self.classes = tuple(metadata.stuff_classes)
-        self.palette: tuple[Color, ...] = tuple(
-            (int(r), int(g), int(b)) for r, g, b in metadata.stuff_colors
+        self._score_model = score_model
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        config_files: Sequence[str | os.PathLike[str]] = (),
+        opts: Sequence[str] = (),
+    ) -> Parser:
+        """Load a trained model.
+
+        Args:
+            weights: a run's output folder, whose best checkpoint is taken, or else its newest; a
+                checkpoint, with its `config.yaml` beside it; or a `.safetensors` file of
+                `tools/export_weights.py`, which needs no other file.
+            device: `auto` (CUDA, else Apple's MPS, else the CPU), or a name of torch.
+            dtype: `auto` (bfloat16 where the device has units for it), `float32`, `bfloat16`.
+            config_files: of a checkpoint, in place of the one beside it; later ones on top.
+            opts: config overrides, alternating keys and values, such as TEST.AUG.ENABLED True.
+
+        Raises:
+            InputError: a file is missing or cannot be used, or the device is not there.
+        """
+        return cls.from_config(
+            trained_config(weights, device, dtype, config_files=config_files, opts=opts)
         )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> Parser:
         """Build the model, load `MODEL.WEIGHTS`, and take the names of `DATASETS.TEST[0]`.
 
-        Images are parsed as in an evaluation: by TEST.PROTOCOL, AUG and SLIDING_WINDOW.
+        Images are parsed as in an evaluation: by TEST.PROTOCOL, AUG, SLIDING_WINDOW and DTYPE.
 
         Args:
             cfg: checked config; its data sets must be registered. That of an export is
@@ -89,25 +112,57 @@ class Parser:
                 "MODEL.WEIGHTS is empty: give the checkpoint of a trained model, with --weights "
                 "or MODEL.WEIGHTS path/to/model_best.pth"
             )
-        test_model = build_label_model(cfg, build_trained_model(cfg)).eval()
-        return cls(test_model, TestMapper(cfg), MetadataCatalog.get(cfg.DATASETS.TEST[0]))
+        label_model = build_label_model(cfg, build_trained_model(cfg)).eval()
+        return cls(
+            label_model,
+            TestMapper(cfg),
+            MetadataCatalog.get(cfg.DATASETS.TEST[0]),
+            score_model=label_model.model,
+            batch_size=1 if cfg.MODEL.DEVICE == "cpu" else GPU_BATCH,
+        )
 
-    def __call__(self, image: ByteArray) -> Parsing:
-        """Parse one image.
+    def parse_arrays(
+        self, images: Sequence[ByteArray], probabilities: bool = False
+    ) -> list[Parsing]:
+        """See `PhotoParser.parse_arrays`."""
+        if probabilities:
+            # One by one: K planes of a photo's size are enough at a time.
+            return [self._with_probabilities(image) for image in images]
+        with torch.inference_mode():
+            outputs = self._model([self._mapper.from_array(image) for image in images])
+            found = [predicted_labels(output) for output in outputs]
+        return [self._parsing(i, labels) for i, labels in zip(images, found, strict=True)]
+
+    def _with_probabilities(self, image: ByteArray) -> Parsing:
+        found = self.probabilities_of(image)
+        if isinstance(self._model, WarpLabels):
+            labels = self.parse_arrays([image])[0].labels
+        else:
+            labels = argmax_labels(torch.from_numpy(found))
+        return self._parsing(image, labels, lambda: found)
+
+    def probabilities_of(self, image: ByteArray) -> FloatArray:
+        """Probabilities of one upright photo.
 
         Args:
-            image: (H, W, 3) uint8, RGB.
+            image: (H, W, 3), uint8, RGB.
 
         Returns:
-            The parsing, with labels (H, W).
+            (K, H, W), fp32. Under TEST.PROTOCOL `warp_labels` these are the scores brought to the
+            photo's size, and their argmax may differ from the label map at the parts' edges.
 
         Raises:
-            ValueError: the array is no such image.
+            InputError: the parser was built without a model of scores.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(
-                f"an image must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}"
-            )
+        if self._score_model is None:
+            raise InputError("this parser's model gives labels only: there are no probabilities")
         with torch.inference_mode():
-            labels = predicted_labels(self._model([self._mapper.from_array(image)])[0])
-        return Parsing(labels, self.classes, self.palette)
+            (scores,) = score_maps(self._score_model, [self._mapper.from_array(image)])
+            values = scores.whole()
+            return (values if scores.normalized else values.softmax(dim=0)).cpu().numpy()
+
+    def _parsing(
+        self, image: ByteArray, labels: ByteArray, scores: Callable[[], FloatArray] | None = None
+    ) -> Parsing:
+        again = partial(self.probabilities_of, image)
+        return Parsing(labels, self.classes, self.palette, image, scores or again)

@@ -53,6 +53,21 @@ def write_run_config(cfg: CfgNode, start_iter: int) -> None:
         temporary.write_text(cfg.dump(), encoding="utf-8")
 
 
+def config_beside(weights: Path) -> Path:
+    """The config of the run that a checkpoint is of: `config.yaml` in its folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    config = weights.parent / CONFIG_FILE
+    if not config.is_file():
+        raise InputError(
+            f"there is no {CONFIG_FILE} beside {weights}: give the config that it was trained with "
+            "as --config-file"
+        )
+    return config
+
+
 def read_run_config(path: Path) -> dict[str, object]:
     """Read the config that a run wrote.
 

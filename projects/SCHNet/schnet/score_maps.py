@@ -24,7 +24,10 @@ class ScoreMap(ABC):
         device: where the bands are.
         row_bytes: the most memory that one row takes, or what it is made of.
         whole_bytes: likewise of the whole.
+        normalized: the scores are probabilities already; elsewhere their softmax gives them.
     """
+
+    normalized = False
 
     def __init__(
         self,

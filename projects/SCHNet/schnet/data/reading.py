@@ -161,18 +161,34 @@ def read_image(path: PathLike, *, apply_exif: bool = False) -> UInt8Array:
         InputError: the file is missing, no image, or damaged.
     """
     encoded = open_image(path)
-    return _decode_with_pillow(encoded, apply_exif=True) if apply_exif else encoded.decode()
+    return decode_upright(encoded) if apply_exif else encoded.decode()
+
+
+def decode_upright(encoded: EncodedImage) -> UInt8Array:
+    """Decode an image as its EXIF orientation says.
+
+    Returns:
+        uint8 (H, W, 3), RGB, contiguous.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    return _decode_with_pillow(encoded, apply_exif=True)
+
+
+def pixels_of(image: Image.Image) -> UInt8Array:
+    """Convert Pillow's image, of any mode, to uint8 (H, W, 3), RGB; transparency is dropped."""
+    if image.mode.startswith("I"):
+        # Pillow's own conversion would clip 16-bit values at 255.
+        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.array(image.convert("RGB"))
 
 
 def _decode_with_pillow(encoded: EncodedImage, *, apply_exif: bool) -> UInt8Array:
     try:
         with Image.open(io.BytesIO(encoded.data)) as image:
-            turned = ImageOps.exif_transpose(image) if apply_exif else image
-            if turned.mode.startswith("I"):
-                # Pillow's own conversion would clip 16-bit values at 255.
-                grey = (np.asarray(turned).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            return np.array(turned.convert("RGB"))
+            return pixels_of(ImageOps.exif_transpose(image) if apply_exif else image)
     except PILLOW_ERRORS as error:
         raise InputError(unreadable("image", encoded.path, error)) from None
 

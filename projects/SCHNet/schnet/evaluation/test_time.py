@@ -16,6 +16,7 @@ from schnet.evaluation.protocol import PROTOCOLS
 from schnet.evaluation.sliding_window import SlidingWindow
 from schnet.evaluation.tta import SegmentorWithTTA, mirrored_channels
 from schnet.evaluation.warp_labels import WarpLabels
+from schnet.evaluation.wrapper import ModelWrapper
 
 
 def build_test_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
@@ -56,7 +57,7 @@ def build_test_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
     return WarpLabels(model) if warps else model
 
 
-def build_label_model(cfg: CfgNode, model: nn.Module) -> nn.Module:
+def build_label_model(cfg: CfgNode, model: nn.Module) -> ModelWrapper:
     """Make of a model one that gives label maps, as TEST asks for them.
 
     Scores of a photo's size are never made, so that memory does not grow with K times the photo.

@@ -16,6 +16,8 @@ from schnet.score_maps import ScoreMap
 class MeanProbabilities(ScoreMap):
     """The mean of the probabilities of an image's views, and of the views mirrored."""
 
+    normalized = True
+
     def __init__(
         self,
         views: Sequence[ScoreMap],

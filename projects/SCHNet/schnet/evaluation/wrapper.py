@@ -22,6 +22,8 @@ class ModelWrapper(nn.Module):
     reach it alone; parts that are frozen in evaluation mode stay there.
     """
 
+    model: nn.Module
+
     def __init__(self, model: nn.Module) -> None:
         """Keep the model and take on its mode."""
         super().__init__()

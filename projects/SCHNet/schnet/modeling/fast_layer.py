@@ -46,12 +46,23 @@ class FastLayer:
         # The patch embedding's tokens come with their channels first in memory.
         x = x.contiguous()
         with torch.autocast(x.device.type, enabled=False):
-            x = x + self._attention(x, dtype)
             if torch.is_grad_enabled() and x.requires_grad:
+                x = x + self._linear(self._attention(x, dtype), self._block.attn.proj)
                 return x + self._mlp(x, dtype)
-            for rows in x.view(-1, x.shape[-1]).split(ROWS_AT_ONCE):
-                rows += self._mlp(rows, dtype)
-            return x
+            return self._infer(x, dtype)
+
+    def _infer(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """All behind the attention for some tokens at a time, in memory that is there already."""
+        x = self._plus_attention(x, dtype)
+        for rows in x.view(-1, x.shape[-1]).split(ROWS_AT_ONCE):
+            rows += self._mlp(rows, dtype)
+        return x
+
+    def _plus_attention(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        attended = self._attention(x, dtype)
+        for rows in attended.flatten(0, 2).split(ROWS_AT_ONCE):
+            rows.copy_(self._linear(rows.contiguous(), self._block.attn.proj))
+        return x + attended
 
     def _mlp(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         mlp = self._block.mlp
@@ -59,10 +70,8 @@ class FastLayer:
         return self._linear(hidden, mlp.lin2)
 
     def _attention(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        # On its own, so that its 3C numbers a token are gone when the MLP's come.
-        attention = self._block.attn
-        qkv = self._linear(_norm(self._block.norm1, x, dtype), attention.qkv)
-        return self._linear(self._attend(qkv, dtype), attention.proj)
+        qkv = self._linear(_norm(self._block.norm1, x, dtype), self._block.attn.qkv)
+        return self._attend(qkv, dtype)
 
     def _attend(self, qkv: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         block = self._block

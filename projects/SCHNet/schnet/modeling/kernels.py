@@ -126,9 +126,7 @@ class TiledAttention(torch.autograd.Function):
         ctx.save_for_backward(qkv, padding, height, width)
         ctx.num_heads = num_heads
         out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
-        work = _Work(Positions(height, width), num_heads)
-        for group in work.groups(qkv, padding):
-            group.write(out, work.attend(group))
+        _attend_tiled(qkv, padding, Positions(height, width), num_heads, out)
         return out
 
     @staticmethod
@@ -146,6 +144,31 @@ class TiledAttention(torch.autograd.Function):
         return grad_qkv, None, None, None, None
 
 
+def attend_in_place(
+    qkv: torch.Tensor, padding: torch.Tensor, positions: Positions, num_heads: int
+) -> torch.Tensor:
+    """`TiledAttention` without a graph, in the memory of the queries, which are lost.
+
+    See there for the arguments. Returns (B, h, w, C), a view of `qkv`.
+    """
+    queries = qkv[..., : qkv.shape[3] // 3]
+    _attend_tiled(qkv, padding, positions, num_heads, queries)
+    return queries
+
+
+def _attend_tiled(
+    qkv: torch.Tensor,
+    padding: torch.Tensor,
+    positions: Positions,
+    num_heads: int,
+    out: torch.Tensor,
+) -> None:
+    """Attend within each window; `out` (B, h, w, C) may be the queries' own memory."""
+    work = _Work(positions, num_heads)
+    for group in work.groups(qkv, padding):
+        work.attend(group, out)
+
+
 @dataclass(frozen=True)
 class _Group:
     """A row of windows of one image, as n pairs of window and head.
@@ -156,7 +179,7 @@ class _Group:
         row: number of the row of windows in the region.
         window: H and W.
         num_heads: heads.
-        q: queries of the real tokens, (n, rows * columns, d).
+        q: queries of the real tokens, (n, rows * columns, d): a copy where windows are several.
         k: keys of the whole windows, (n, H * W, d).
         v: values likewise.
     """
@@ -172,12 +195,11 @@ class _Group:
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """The group's tokens of a map (B, h, w, C) by pair: (n, rows * columns, d)."""
-        windows = self._windows(tokens).permute(1, 3, 0, 2, 4)
-        return windows.reshape(self.q.shape)
+        return self.windows(tokens).reshape(self.q.shape)
 
     def write(self, tokens: torch.Tensor, pairs: torch.Tensor) -> None:
         """Undo `read`: write the group's tokens into a map."""
-        windows = self._windows(tokens).permute(1, 3, 0, 2, 4)
+        windows = self.windows(tokens)
         windows.copy_(pairs.view(windows.shape))
 
     def real(self, pairs: torch.Tensor) -> torch.Tensor:
@@ -185,9 +207,10 @@ class _Group:
         whole = pairs.unflatten(1, self.window)
         return whole[:, : self.region.rows, : self.region.columns].flatten(1, 2)
 
-    def _windows(self, tokens: torch.Tensor) -> torch.Tensor:
-        """View of the group's windows: (rows, windows, columns, heads, d)."""
-        return self.region.of(tokens)[self.image, self.row].unflatten(-1, (self.num_heads, -1))
+    def windows(self, tokens: torch.Tensor) -> torch.Tensor:
+        """View of the group's windows in a map (B, h, w, C): (windows, heads, rows, columns, d)."""
+        windows = self.region.of(tokens)[self.image, self.row].unflatten(-1, (self.num_heads, -1))
+        return windows.permute(1, 3, 0, 2, 4)
 
 
 class _Work:
@@ -217,16 +240,27 @@ class _Work:
                     q, k, v = ordered[image, row]
                     if (region.rows, region.columns) != window:
                         k, v = _padded(k, padding[1], window), _padded(v, padding[2], window)
+                    if region.across > 1:
+                        q = q.clone(memory_format=torch.contiguous_format)
                     pairs = (part.flatten(2, 3).flatten(0, 1) for part in (q, k, v))
                     yield _Group(region, image, row, window, heads, *pairs)
 
-    def attend(self, group: _Group) -> torch.Tensor:
-        """Attention of a group: (n, rows * columns, d)."""
-        out = torch.empty_like(group.q, memory_format=torch.contiguous_format)
+    def attend(self, group: _Group, tokens: torch.Tensor) -> None:
+        """Write the attention of a group into a map (B, h, w, C), perhaps that of its queries."""
+        target = group.windows(tokens)
+        # Where windows are many, a tile's pairs are no rectangle of the map. The queries are a copy
+        # then, whose memory takes the result: no tile reads another's.
+        alone = len(target) == 1
         for pairs, rows, queries in self._tiles(group):
             weights = self._weights(group, pairs, rows, queries)
-            out[pairs, queries] = torch.bmm(weights, group.v[pairs])
-        return out
+            attended = torch.bmm(weights, group.v[pairs])
+            if alone:
+                tile = target[0, pairs, rows]
+                tile.copy_(attended.view(tile.shape))
+            else:
+                group.q[pairs, queries] = attended
+        if not alone:
+            target.copy_(group.q.view(target.shape))
 
     def gradients(
         self, group: _Group, grad: torch.Tensor

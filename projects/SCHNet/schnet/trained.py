@@ -1,0 +1,109 @@
+"""From a run's folder, a checkpoint or an export to the config that photos are parsed with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+
+from schnet.checkpoint_files import choose_checkpoint, find_checkpoints
+from schnet.config import override
+from schnet.errors import InputError
+from schnet.export_file import ENDING, is_export
+from schnet.exported import exported_config
+from schnet.run_config import config_beside
+from schnet.setup import load_model_config
+
+BEST_FILE = "model_best.pth"
+AUTO = "auto"
+DTYPES = (AUTO, "float32", "bfloat16")
+
+
+def trained_config(
+    weights: str | os.PathLike[str],
+    device: str = AUTO,
+    dtype: str = AUTO,
+    *,
+    config_files: Sequence[str | os.PathLike[str]] = (),
+    opts: Sequence[str] = (),
+) -> CfgNode:
+    """The config of a trained model, to parse photos with.
+
+    Args:
+        weights: a run's folder, a checkpoint or an export; see `schnet.inference.Parser.load`.
+        device: `auto` or a name of torch.
+        dtype: one of `DTYPES`.
+        config_files: in place of the `config.yaml` beside a checkpoint; later ones on top.
+        opts: overrides, alternating keys and values.
+
+    Returns:
+        A checked config, frozen; its data sets are registered.
+
+    Raises:
+        InputError: a file is missing or cannot be used, or the device is not there.
+    """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
+    file = find_weights(weights)
+    own = ["MODEL.WEIGHTS", file, "MODEL.DEVICE", choose_device(device), "TEST.DTYPE", dtype]
+    if not is_export(file):
+        files = list(config_files) or [config_beside(Path(file))]
+        return load_model_config(files, [*own, *opts])
+    if config_files:
+        raise InputError(f"{file} is an export, which has its own config: leave --config-file out")
+    return override(exported_config(file), [*own[2:], *opts])
+
+
+def find_weights(weights: str | os.PathLike[str]) -> str:
+    """Find the file of weights that is meant.
+
+    Args:
+        weights: a file, or a folder with `model_best.pth`, with other checkpoints, or with one
+            export alone.
+
+    Raises:
+        InputError: there is no such file, or a folder holds none, or several exports.
+    """
+    path = Path(weights)
+    if not path.is_dir():
+        if not path.is_file() and "://" not in str(weights):
+            raise InputError(
+                f"there is no file or folder {path}: give a run's output folder, a checkpoint or a "
+                f"{ENDING} file"
+            )
+        return str(weights)
+    if (path / BEST_FILE).is_file():
+        return str(path / BEST_FILE)
+    if find_checkpoints(path):
+        return str(choose_checkpoint(path))
+    exports = sorted(path.glob(f"*{ENDING}"))
+    if len(exports) == 1:
+        return str(exports[0])
+    found = f"several exports ({', '.join(e.name for e in exports)})" if exports else "no model"
+    raise InputError(f"the folder {path} holds {found}: give the path of one file of weights")
+
+
+def choose_device(name: str = AUTO) -> str:
+    """Choose the device: what is asked for, or the fastest there is.
+
+    Raises:
+        InputError: it is not there, or is no device's name.
+    """
+    if name == AUTO:
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if kind not in there:
+        raise InputError(f"the device is {name!r}: give {AUTO}, {', '.join(there)} or cuda:1")
+    if not there[kind]:
+        raise InputError(f"the device is {name!r}, which this machine has not: give {AUTO} or cpu")
+    return name
