@@ -1,7 +1,7 @@
 # The commands of this repository; `make help` lists them.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test test-slow lint bench clean
+.PHONY: help env env-extras quickstart test test-slow lint bench clean
 
 # The first of these that runs makes the environment: make env PYTHON=/path/to/python3.11
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -27,13 +27,16 @@ env: ## Make .venv with the pinned dependencies, or reuse it while they are unch
 		"or name one: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@"$(strip $(PYTHON))" tools/make_env.py
 
+env-extras: env ## Add what the web page, the Ray pipeline and their tests need to .venv
+	@$(VENV_PYTHON) -m pip install --quiet --requirement requirements-extras.txt
+
 quickstart: env ## Render a small data set, train SCHNet on it, evaluate it, draw predictions
 	@$(VENV_PYTHON) tools/quickstart.py
 
 test: env ## Run the tests (without those marked slow)
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-test-slow: env ## Run the tests marked slow
+test-slow: env-extras ## Run the tests marked slow
 	$(VENV_PYTHON) -m pytest -m slow $(PYTEST_ARGS)
 
 lint: env ## Check style, format and types (ruff, mypy)

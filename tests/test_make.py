@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGETS = ("env", "quickstart", "test", "test-slow", "lint", "bench", "clean")
+TARGETS = ("env", "env-extras", "quickstart", "test", "test-slow", "lint", "bench", "clean")
 Usage = namedtuple("Usage", "total used free")
 
 

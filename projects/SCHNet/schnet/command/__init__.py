@@ -1,0 +1,1 @@
+"""The command `schnet` and its subcommands, a module each."""
