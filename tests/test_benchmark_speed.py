@@ -279,6 +279,35 @@ def test_parts_add_up_and_a_part_that_does_not_run_is_noticed(
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_operators(run: Callable[..., Any], load: Callable[[str], ModuleType]) -> None:
+    figures, text, _ = run("operators")
+    operators = load("operators")
+    assert [cell["dtype"] for cell in figures["cells"]] == ["fp32", "bf16"]
+    for cell in figures["cells"]:
+        assert list(cell["seconds"]) == [*operators.KINDS, operators.OTHER]
+        for kind in ("linear layers", "attention's products", "convolutions", "softmax", "norms"):
+            assert cell["seconds"][kind] > 0, kind
+    (table,) = tables(text)
+    shares = [float(cell.removesuffix(" %")) for cell in table[1][3:]]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind"),
+    [
+        ("mkldnn::_linear_pointwise", "linear layers"),
+        ("aten::baddbmm", "attention's products"),
+        ("aten::_softmax", "softmax"),
+        ("aten::native_layer_norm", "norms"),
+        ("mkldnn::_convolution_pointwise", "convolutions"),
+        ("aten::copy_", "copies"),
+        ("aten::empty", "other"),
+    ],
+)
+def test_kinds_of_operators(load: Callable[[str], ModuleType], operator: str, kind: str) -> None:
+    assert load("operators").kind_of(operator) == kind
+
+
 def test_sizes(run: Callable[..., Any], load: Callable[[str], ModuleType]) -> None:
     figures, text, _ = run("sizes", "--sizes", "64", "128@2")
     assert [cell["shape"] for cell in figures["cells"]] == ["64x64", "128x128@2"]

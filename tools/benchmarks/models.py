@@ -20,6 +20,7 @@ from torch import nn
 import schnet.modeling  # noqa: F401  registers the architectures
 from schnet.config import load_config
 from schnet.evaluation.argmax import predicted_labels
+from schnet.evaluation.label_model import LabelModel
 from schnet.modeling.meta_arch import SCHNet
 
 CLASSES, TOKENS = 20, 100
@@ -69,7 +70,7 @@ def parse(
 ) -> list[npt.NDArray[np.uint8]]:
     """Run the whole of inference: photos to label maps at their own size."""
     with autocast(dtype):
-        results = model(photos)
+        results = LabelModel(model)(photos)
     return [predicted_labels(result) for result in results]
 
 
