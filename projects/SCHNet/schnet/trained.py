@@ -29,6 +29,7 @@ def trained_config(
     *,
     config_files: Sequence[str | os.PathLike[str]] = (),
     opts: Sequence[str] = (),
+    clip_weights: str | os.PathLike[str] | None = None,
 ) -> CfgNode:
     """The config of a trained model, to parse photos with.
 
@@ -38,6 +39,8 @@ def trained_config(
         dtype: one of `DTYPES`.
         config_files: in place of the `config.yaml` beside a checkpoint; later ones on top.
         opts: overrides, alternating keys and values.
+        clip_weights: MODEL.CLIP.WEIGHTS, where CLIP's file lies elsewhere than in training; None
+            takes the config's.
 
     Returns:
         A checked config, frozen; its data sets are registered.
@@ -49,6 +52,8 @@ def trained_config(
         raise InputError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
     file = find_weights(weights)
     own = ["MODEL.WEIGHTS", file, "MODEL.DEVICE", choose_device(device), "TEST.DTYPE", dtype]
+    if clip_weights is not None:
+        own += ["MODEL.CLIP.WEIGHTS", os.fspath(clip_weights)]
     if not is_export(file):
         files = list(config_files) or [config_beside(Path(file))]
         return load_model_config(files, [*own, *opts])

@@ -68,6 +68,12 @@ def voc_color(label: int) -> Color:
     return red, green, blue
 
 
+def phrases_of(name: str) -> tuple[str, ...]:
+    """Give the phrases that this package knows for a name, or else the name as words."""
+    words = name.replace("-", " ").replace("_", " ").lower()
+    return PHRASES.get(name.lower().replace(" ", "-"), (words,))
+
+
 def _load(path: Path) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -203,8 +209,7 @@ def _prompts(value: Any, names: Sequence[str], path: Path) -> tuple[tuple[str, .
         if isinstance(phrases, str):
             phrases = [phrases]
         if label not in given:
-            words = name.replace("-", " ").replace("_", " ").lower()
-            phrases = list(PHRASES.get(name.lower().replace(" ", "-"), (words,)))
+            phrases = list(phrases_of(name))
         if (
             not isinstance(phrases, list)
             or not phrases
