@@ -1,4 +1,4 @@
-"""Parsing by names given at run time: exact on a tiny CLIP of a file, refused where it cannot be."""
+"""Parsing by names given at run time: exact on a tiny CLIP of a file, or refused."""
 
 from __future__ import annotations
 
