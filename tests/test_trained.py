@@ -94,6 +94,7 @@ Patch = Callable[[bool, bool], None]
 def machine(monkeypatch: pytest.MonkeyPatch) -> Patch:
     def there(cuda: bool, mps: bool) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 if cuda else 0)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
     return there
@@ -111,12 +112,13 @@ def test_the_fastest_device_is_chosen(machine: Patch, cuda: bool, mps: bool, dev
 def test_a_device_that_is_asked_for_must_be_there(machine: Patch) -> None:
     machine(True, False)
     assert choose_device("cpu") == "cpu" and choose_device("cuda:1") == "cuda:1"
-    with pytest.raises(InputError, match="'mps', which this machine has not: give auto or cpu"):
-        choose_device("mps")
+    for name in ("mps", "cuda:2"):
+        with pytest.raises(InputError, match=f"'{name}', which this machine has not: give auto"):
+            choose_device(name)
     machine(False, True)
     assert choose_device("mps") == "mps"
     with pytest.raises(InputError, match="'cuda:0', which this machine has not"):
         choose_device("cuda:0")
-    for name in ("gpu", "", "cudax"):
+    for name in ("gpu", "", "cudax", "cuda:", "cuda:x", "cpu:0"):
         with pytest.raises(InputError, match=f"the device is '{name}': give auto, cpu, cuda, mps"):
             choose_device(name)

@@ -101,14 +101,15 @@ def choose_device(name: str = AUTO) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.split(":")[0]
+    kind, _, index = name.partition(":")
     there = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if kind not in there:
+    is_numbered = kind == "cuda" and index.isdecimal()
+    if kind not in there or (name != kind and not is_numbered):
         raise InputError(f"the device is {name!r}: give {AUTO}, {', '.join(there)} or cuda:1")
-    if not there[kind]:
+    if not there[kind] or (is_numbered and int(index) >= torch.cuda.device_count()):
         raise InputError(f"the device is {name!r}, which this machine has not: give {AUTO} or cpu")
     return name
