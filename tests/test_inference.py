@@ -84,8 +84,11 @@ def test_from_config_parses_as_it_is_tested(tmp_path: Path, opts: tuple[str, ...
     with torch.no_grad():
         (result,) = build_test_model(cfg, model.eval())(mapped)
         (plain,) = model([TestMapper(box=(32, 32)).from_array(image)])
-    found = Parser.from_config(cfg)(image).labels
+    parsing = Parser.from_config(cfg)(image)
+    found = parsing.labels
     assert np.array_equal(found, predicted_labels(result))
+    if "TEST.AUG.ENABLED" in opts:  # probabilities already
+        assert np.allclose(parsing.probabilities, result["sem_seg"].numpy(), atol=1e-6)
     assert found.shape == (50, 70)
     assert not np.array_equal(found, predicted_labels(plain))
 
@@ -140,7 +143,6 @@ def test_probabilities_sum_to_one_and_their_best_is_the_label(
         found = parsing.probabilities
         assert found.shape == (20, *size) and found.dtype == np.float32
         assert np.allclose(found.sum(axis=0), 1, atol=1e-5) and found.min() >= 0
-        assert 0.051 < found.max(axis=0).mean() < 0.999, "no model's but an average of averages"
         assert np.array_equal(found.argmax(axis=0), parsing.labels)
         now = parser(photo(*size), probabilities=True)
         assert np.array_equal(now.probabilities, found)
