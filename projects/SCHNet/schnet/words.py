@@ -207,12 +207,13 @@ def _text_features(cfg: CfgNode, words: Words, weights: str, trained: torch.Tens
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
     node = cfg.MODEL.CLIP
     clip = build_clip_model(node.VARIANT, weights)
-    again = encode_prompts(clip, metadata.prompts, node.PROMPT_TEMPLATES)
-    if float((again * trained.float()).sum(dim=-1).min()) < MIN_COSINE:
+    # One label tells one CLIP from another; all of them take a CPU long.
+    (again,) = encode_prompts(clip, metadata.prompts[:1], node.PROMPT_TEMPLATES)
+    if float(again @ trained[0].float()) < MIN_COSINE:
         raise InputError(
             f"{weights} is not the CLIP that {cfg.MODEL.WEIGHTS} was trained with: it gives other "
-            "features of the training labels; give that file as clip_weights (--clip-weights), "
-            "and MODEL.CLIP.PROMPT_TEMPLATES as in training"
+            "features of a training label; give that file as clip_weights (--clip-weights), and "
+            "MODEL.CLIP.PROMPT_TEMPLATES as in training"
         )
     prompts = words.prompts(metadata.stuff_classes, metadata.prompts)
     return encode_prompts(clip, prompts, node.PROMPT_TEMPLATES)
