@@ -31,6 +31,12 @@ ALLOWED = {
     "schnet.fingerprints": set(),
     "schnet.native_types": set(),
     "schnet.score_maps": set(),
+    "schnet.vocabularies": {"schnet.data"},
+    "schnet.remap_file": {"schnet.errors", "schnet.data"},
+    "schnet.remap": {
+        *("schnet.errors", "schnet.data", "schnet.parsing"),
+        *("schnet.remap_file", "schnet.vocabularies"),
+    },
     "schnet.downloads": {"schnet.official_weights"},
     "schnet.weight_files": {
         "schnet.errors",

@@ -22,6 +22,7 @@ from schnet.exported import build_trained_model
 from schnet.parsing import ByteArray, FloatArray, Parsing
 from schnet.photo_parser import PhotoParser
 from schnet.trained import trained_config
+from schnet.words import build_word_model, read_words
 
 SegmentationModel = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, torch.Tensor]]]
 
@@ -74,6 +75,9 @@ class Parser(PhotoParser):
         dtype: str = "auto",
         config_files: Sequence[str | os.PathLike[str]] = (),
         opts: Sequence[str] = (),
+        classes: str | Sequence[str] | None = None,
+        clip_weights: str | os.PathLike[str] | None = None,
+        hold_f_sim: bool = True,
     ) -> Parser:
         """Load a trained model.
 
@@ -85,13 +89,28 @@ class Parser(PhotoParser):
             dtype: `auto` (bfloat16 where the device has units for it), `float32`, `bfloat16`.
             config_files: of a checkpoint, in place of the one beside it; later ones on top.
             opts: config overrides, alternating keys and values, such as TEST.AUG.ENABLED True.
+            classes: names to parse by in place of the training labels, such as `["background",
+                "hat=hat|cap", "left sleeve"]`; for a text classifier, see `schnet.words`.
+            clip_weights: CLIP's file, where it lies elsewhere than in training; an export reads
+                one for `classes` alone.
+            hold_f_sim: with `classes`, see `schnet.words.build_word_model`.
 
         Raises:
-            InputError: a file is missing or cannot be used, or the device is not there.
+            InputError: a file is missing or cannot be used, or the device is not there; or names
+                are given that cannot be parsed by.
         """
-        return cls.from_config(
-            trained_config(weights, device, dtype, config_files=config_files, opts=opts)
+        words = None if classes is None else read_words(classes)
+        cfg = trained_config(
+            weights,
+            device,
+            dtype,
+            config_files=config_files,
+            opts=opts,
+            clip_weights=clip_weights,
         )
+        if words is None:
+            return cls.from_config(cfg)
+        return cls._of_model(*build_word_model(cfg, words, hold_f_sim=hold_f_sim))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> Parser:
@@ -112,7 +131,11 @@ class Parser(PhotoParser):
                 "MODEL.WEIGHTS is empty: give the checkpoint of a trained model, with --weights "
                 "or MODEL.WEIGHTS path/to/model_best.pth"
             )
-        label_model = build_label_model(cfg, build_trained_model(cfg)).eval()
+        return cls._of_model(cfg, build_trained_model(cfg))
+
+    @classmethod
+    def _of_model(cls, cfg: CfgNode, model: nn.Module) -> Parser:
+        label_model = build_label_model(cfg, model).eval()
         return cls(
             label_model,
             TestMapper(cfg),
