@@ -1,0 +1,164 @@
+"""The web page as an application: Gradio's blocks, and headers that keep it to its own host."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from schnet.errors import InputError
+from schnet.photo_parser import PhotoParser
+from schnet.web.assets import PAGE_STYLE, VIEWER, VIEWER_SCRIPT, VIEWER_STYLE
+from schnet.web.content import message, page_content, read_upload, write_downloads
+
+TITLE = "SCHNet"
+MAX_UPLOAD = "200mb"
+LOOPBACK = ("127.0.0.1", "localhost")
+# Seconds between two looks for old files, and the age in seconds from which they go.
+_CLEANING = (600, 3600)
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "connect-src 'self'; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'self'"
+)
+"""Content-Security-Policy: the browser asks no other host for anything, whatever a page says."""
+
+
+class OwnHostOnly:
+    """ASGI middleware that sends `POLICY` with every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Take the application."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+
+        async def with_policy(answer: Message) -> None:
+            if answer["type"] == "http.response.start":
+                answer["headers"] = [
+                    *answer.get("headers", []),
+                    (b"content-security-policy", POLICY.encode("ascii")),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(answer)
+
+        await self._app(scope, receive, with_policy)
+
+
+class PhotoPage:
+    """What the page does with a photo."""
+
+    def __init__(self, parser: PhotoParser, folder: Path) -> None:
+        """Take the model, and the folder in which results are kept until the server ends."""
+        self._parser = parser
+        self._folder = folder
+
+    def parse(self, path: str | None) -> tuple[dict[str, Any], str, str | None, str | None]:
+        """Parse an uploaded photo.
+
+        Args:
+            path: where the server keeps it; None where it was taken away.
+
+        Returns:
+            The viewer's content, see `page_content`, empty without a photo; a message as HTML;
+            the paths of the label map and of the overlay, None without a photo.
+        """
+        if path is None:
+            return {}, "", None, None
+        name = Path(path).name
+        try:
+            parsing = self._parser(read_upload(path))
+        except InputError as error:
+            return {}, message(str(error)), None, None
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        labels, overlay = write_downloads(parsing, folder, name)
+        return page_content(parsing, name), "", str(labels), str(overlay)
+
+
+def build_blocks(page: PhotoPage) -> gr.Blocks:
+    """Lay the page out."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=_CLEANING) as blocks:
+        gr.HTML(
+            "<h1>The parts of a person</h1>"
+            "<p>Drop a photo. It is parsed on this computer, and goes nowhere else.</p>",
+            elem_classes="schnet-title",
+        )
+        photo = gr.File(
+            label="Photo", file_types=["image"], type="filepath", height=150, elem_id="photo"
+        )
+        told = gr.HTML(elem_id="message")
+        viewer = gr.HTML(
+            value={},
+            html_template=VIEWER,
+            css_template=VIEWER_STYLE,
+            js_on_load=VIEWER_SCRIPT,
+            apply_default_css=False,
+            elem_id="viewer",
+        )
+        with gr.Row(visible=False) as downloads:
+            labels = gr.DownloadButton("Download label map (PNG)", elem_id="labels")
+            overlay = gr.DownloadButton("Download overlay (PNG)", elem_id="overlay")
+
+        def parse(path: str | None) -> tuple[Any, ...]:
+            content, words, label_file, overlay_file = page.parse(path)
+            there = label_file is not None
+            return content, words, label_file, overlay_file, gr.Row(visible=there)
+
+        shown = [viewer, told, labels, overlay, downloads]
+        gr.on(
+            [photo.upload, photo.clear],
+            parse,
+            inputs=photo,
+            outputs=shown,
+            api_visibility="private",
+            show_progress_on=[viewer],
+        )
+    return blocks.queue(default_concurrency_limit=1, max_size=32)
+
+
+def build_app(parser: PhotoParser, folder: Path, host: str, port: int) -> FastAPI:
+    """Make the application.
+
+    Args:
+        parser: the model.
+        folder: for results; the caller removes it.
+        host: that it is served on. On the loopback addresses, requests by other names are refused:
+            a page elsewhere may not reach it by a name of its own.
+        port: that it is served on.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    gr.mount_gradio_app(
+        app,
+        build_blocks(PhotoPage(parser, folder)),
+        path="/",
+        server_name=host,
+        server_port=port,
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[str(folder)],
+        show_error=False,
+        max_file_size=MAX_UPLOAD,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=gr.themes.Base(
+            primary_hue="blue",
+            neutral_hue="stone",
+            font=["system-ui", "sans-serif"],
+            font_mono=["ui-monospace", "monospace"],
+        ),
+        css=PAGE_STYLE,
+    )
+    app.add_middleware(OwnHostOnly)
+    if host in LOOPBACK:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
+    return app
