@@ -20,7 +20,7 @@ OVERLAY_SIDE = 640
 _LEGEND_SIDE = 1000
 # A video's legend takes no more of a frame's height and width than these shares.
 _FRAME_HEIGHT, _FRAME_WIDTH = 0.9, 0.4
-_PANEL_ALPHA = 0.75
+_PANEL_ALPHA = 0.85
 
 
 def draw_overlay(image: ByteArray, parsing: Parsing) -> ByteArray:

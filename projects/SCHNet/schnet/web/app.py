@@ -61,23 +61,21 @@ class PhotoPage:
         self._parser = parser
         self._folder = folder
 
-    def parse(self, path: str | None) -> tuple[dict[str, Any], str, str | None, str | None]:
+    def parse(self, path: str) -> tuple[dict[str, Any], str, str | None, str | None]:
         """Parse an uploaded photo.
 
         Args:
-            path: where the server keeps it; None where it was taken away.
+            path: where the server keeps it.
 
         Returns:
-            The viewer's content, see `page_content`, empty without a photo; a message as HTML;
-            the paths of the label map and of the overlay, None without a photo.
+            The viewer's content, see `page_content`; a sentence, where there is no result; and the
+            paths of the label map and of the overlay. What there is not is empty or None.
         """
-        if path is None:
-            return {}, "", None, None
         name = Path(path).name
         try:
             parsing = self._parser(read_upload(path))
         except InputError as error:
-            return {}, message(str(error)), None, None
+            return {}, str(error), None, None
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         labels, overlay = write_downloads(parsing, folder, name)
         return page_content(parsing, name), "", str(labels), str(overlay)
@@ -88,13 +86,14 @@ def build_blocks(page: PhotoPage) -> gr.Blocks:
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=_CLEANING) as blocks:
         gr.HTML(
             "<h1>The parts of a person</h1>"
-            "<p>Drop a photo. It is parsed on this computer, and goes nowhere else.</p>",
+            "<p>Drop a photo. It is parsed by the computer that serves this page, and goes nowhere "
+            "else.</p>",
             elem_classes="schnet-title",
         )
         photo = gr.File(
             label="Photo", file_types=["image"], type="filepath", height=150, elem_id="photo"
         )
-        told = gr.HTML(elem_id="message")
+        told = gr.HTML(elem_id="message", visible=False)
         viewer = gr.HTML(
             value={},
             html_template=VIEWER,
@@ -107,19 +106,23 @@ def build_blocks(page: PhotoPage) -> gr.Blocks:
             labels = gr.DownloadButton("Download label map (PNG)", elem_id="labels")
             overlay = gr.DownloadButton("Download overlay (PNG)", elem_id="overlay")
 
-        def parse(path: str | None) -> tuple[Any, ...]:
+        def parse(path: str) -> tuple[Any, ...]:
             content, words, label_file, overlay_file = page.parse(path)
-            there = label_file is not None
-            return content, words, label_file, overlay_file, gr.Row(visible=there)
+            return (
+                content,
+                gr.HTML(message(words), visible=bool(words)),
+                label_file,
+                overlay_file,
+                gr.Row(visible=label_file is not None),
+                None,  # so that the next photo can be dropped where this one was
+            )
 
-        shown = [viewer, told, labels, overlay, downloads]
-        gr.on(
-            [photo.upload, photo.clear],
+        photo.upload(
             parse,
             inputs=photo,
-            outputs=shown,
+            outputs=[viewer, told, labels, overlay, downloads, photo],
             api_visibility="private",
-            show_progress_on=[viewer],
+            show_progress_on=[photo],
         )
     return blocks.queue(default_concurrency_limit=1, max_size=32)
 
