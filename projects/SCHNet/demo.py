@@ -125,9 +125,7 @@ def parse_files(
         _record_outputs(folder, name, _suffixes(comparison is not None))
         write_label_png(folder / (name + LABELS_SUFFIX), parsing.labels, parsing.palette)
         drawn = draw_overlay(image, parsing)
-        save_png(
-            folder / (name + OVERLAY_SUFFIX), with_legend(drawn, parsing) if legend else drawn
-        )
+        save_png(folder / (name + OVERLAY_SUFFIX), with_legend(drawn, parsing) if legend else drawn)
         if comparison is None:
             continue
         compared = comparison.add(path, encoded, parsing)

@@ -29,7 +29,9 @@ def frame_rate(source: FrameSource, wanted: float | None) -> float:
     """
     rate = wanted if wanted is not None else source.rate
     if rate is None:
-        raise InputError(f"{source.name} does not tell how many frames a second it has: give --rate")
+        raise InputError(
+            f"{source.name} does not tell how many frames a second it has: give --rate"
+        )
     if not rate > 0:
         raise InputError(f"--rate is {rate:g}: give frames a second, above 0")
     return rate

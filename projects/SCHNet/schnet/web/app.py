@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from schnet.errors import InputError
 from schnet.photo_parser import PhotoParser
 from schnet.web.assets import PAGE_STYLE, VIEWER, VIEWER_SCRIPT, VIEWER_STYLE
-from schnet.web.content import message, page_content, read_upload, write_downloads
+from schnet.web.content import PhotoPage, message
 
 TITLE = "SCHNet"
 MAX_UPLOAD = "200mb"
@@ -51,34 +49,6 @@ class OwnHostOnly:
             await send(answer)
 
         await self._app(scope, receive, with_policy)
-
-
-class PhotoPage:
-    """What the page does with a photo."""
-
-    def __init__(self, parser: PhotoParser, folder: Path) -> None:
-        """Take the model, and the folder in which results are kept until the server ends."""
-        self._parser = parser
-        self._folder = folder
-
-    def parse(self, path: str) -> tuple[dict[str, Any], str, str | None, str | None]:
-        """Parse an uploaded photo.
-
-        Args:
-            path: where the server keeps it.
-
-        Returns:
-            The viewer's content, see `page_content`; a sentence, where there is no result; and the
-            paths of the label map and of the overlay. What there is not is empty or None.
-        """
-        name = Path(path).name
-        try:
-            parsing = self._parser(read_upload(path))
-        except InputError as error:
-            return {}, str(error), None, None
-        folder = Path(tempfile.mkdtemp(dir=self._folder))
-        labels, overlay = write_downloads(parsing, folder, name)
-        return page_content(parsing, name), "", str(labels), str(overlay)
 
 
 def build_blocks(page: PhotoPage) -> gr.Blocks:

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,43 @@ import numpy as np
 from PIL import Image
 
 from schnet.data.reading import decode_upright, parse_image, read_bytes
+from schnet.errors import InputError
 from schnet.parsing import Parsing, background_numbers
+from schnet.photo_parser import PhotoParser
 from schnet.visualization import ByteArray, save_png
 
 DISPLAY_SIDE = 1280
 """Longer side of the photo on the page at most, in pixels; the files have the photo's own size."""
 
 JPEG_QUALITY = 88
+
+
+class PhotoPage:
+    """What the page does with a photo."""
+
+    def __init__(self, parser: PhotoParser, folder: Path) -> None:
+        """Take the model, and the folder in which results are kept until the server ends."""
+        self._parser = parser
+        self._folder = folder
+
+    def parse(self, path: str) -> tuple[dict[str, Any], str, str | None, str | None]:
+        """Parse an uploaded photo.
+
+        Args:
+            path: where the server keeps it.
+
+        Returns:
+            The viewer's content, see `page_content`; a sentence, where there is no result; and the
+            paths of the label map and of the overlay. What there is not is empty or None.
+        """
+        name = Path(path).name
+        try:
+            parsing = self._parser(read_upload(path))
+        except InputError as error:
+            return {}, str(error), None, None
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        labels, overlay = write_downloads(parsing, folder, name)
+        return page_content(parsing, name), "", str(labels), str(overlay)
 
 
 def read_upload(path: str | os.PathLike[str]) -> ByteArray:
@@ -97,7 +128,9 @@ def part_rows(parsing: Parsing) -> list[dict[str, Any]]:
         {
             "label": label,
             "name": parsing.classes[label],
-            "color": "" if label in background else "#{:02x}{:02x}{:02x}".format(*parsing.palette[label]),
+            "color": ""
+            if label in background
+            else "#{:02x}{:02x}{:02x}".format(*parsing.palette[label]),
             "percent": percent_words(areas[label] / parsing.labels.size),
         }
         for label in there
