@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import SHARED_DATA
@@ -78,9 +80,7 @@ def test_cuts_are_told_from_motion_and_light() -> None:
         assert not is_cut(small, np.minimum(small * 1.15, 255).astype(np.uint8))
 
 
-def test_the_models_scores_are_asked_for_at_a_bounded_size(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_the_models_scores_are_asked_for_at_a_bounded_size() -> None:
     parser = video_parser()
     model = parser._model
     assert isinstance(model, ThresholdModel)
@@ -94,11 +94,8 @@ def test_the_models_scores_are_asked_for_at_a_bounded_size(
         assert (parse(frame).labels == parser(frame).labels).mean() > 0.9
 
 
-def test_a_real_models_frame_is_parsed_as_a_photo(
-    tmp_path: object, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("tiny")
-    config, weights = write_tiny_model(folder)
+def test_a_real_models_frame_is_parsed_as_a_photo(tmp_path: Path) -> None:
+    config, weights = write_tiny_model(tmp_path)
     parser = Parser.load(weights, device="cpu", config_files=[config])
     noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
     probabilities = parser.coarse_probabilities(noise, MAX_SIDE)

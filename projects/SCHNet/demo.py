@@ -245,7 +245,7 @@ def _load_parser(args: argparse.Namespace) -> Parser:
 def _parse_photos(args: argparse.Namespace) -> None:
     own = earlier_outputs(args.output)
     skip = {(args.output / name).resolve() for name in own}
-    truths = {} if args.compare is None else find_truths(args.compare)
+    truths = {} if args.compare is None else find_truths(args.compare, skip)
     images = collect_images(args.input, skip | {path.resolve() for path in truths.values()})
     require_different_stems(images, truths)
     names = plan_outputs(images, args.output, own, _suffixes(args.compare is not None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +60,12 @@ class Compared:
     problem: str | None = None
 
 
-def find_truths(folder: str | os.PathLike[str]) -> dict[str, Path]:
+def find_truths(folder: str | os.PathLike[str], skip: Collection[Path] = ()) -> dict[str, Path]:
     """Find the index PNGs of a folder, at all depths, by their names without the ending.
+
+    Args:
+        folder: where they are.
+        skip: resolved paths that are none, such as earlier results.
 
     Raises:
         InputError: it is no folder, has no PNG, or has two of one name.
@@ -72,6 +76,8 @@ def find_truths(folder: str | os.PathLike[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() != LABEL_ENDING or path.name.startswith("."):
+            continue
+        if path.resolve() in skip:
             continue
         if path.stem in found:
             raise InputError(

@@ -131,7 +131,7 @@ class FrameLegend:
             room = (_FRAME_HEIGHT * height / key.shape[0], _FRAME_WIDTH * width / key.shape[1])
             self._key = _scaled(key, min(max(1.0, max(height, width) / _LEGEND_SIDE), *room))
         key = self._key
-        margin = min(MARGIN, (height - key.shape[0]) // 2, (width - key.shape[1]) // 2)
+        margin = min(MARGIN, height // 20, width // 20)
         drawn = frame.copy()
         # The panel is as wide as the key and half a margin around it.
         border = margin // 2

@@ -1,4 +1,4 @@
-"""Steadier parsings of a video: each frame's probabilities averaged with those of the frames before.
+"""Steadier parsings of a video: a frame's probabilities averaged with those of the frames before.
 
 A model that sees one frame at a time decides anew on each, and where two labels are about as
 likely, the parts flicker. An exponential average holds still what is still, at the price that what
