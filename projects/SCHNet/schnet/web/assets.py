@@ -172,7 +172,9 @@ PAGE_STYLE = """
 :root { --body-text-color-subdued: #625e56; }
 .dark { --body-text-color-subdued: #a9a49a; }
 #viewer .html-container, .schnet-title .html-container, #message .html-container { padding: 0; }
-.gradio-container { width: 100% !important; max-width: 72rem !important; margin: 0 auto !important; }
+.gradio-container {
+  width: 100% !important; max-width: 72rem !important; margin: 0 auto !important;
+}
 .schnet-title h1 { font-size: 1.5rem; font-weight: 600; margin: .4rem 0 .1rem; }
 .schnet-title p { margin: 0; color: var(--body-text-color-subdued); }
 .schnet-message {
