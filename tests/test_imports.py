@@ -69,6 +69,10 @@ ALLOWED = {
         *("schnet.reporting", "schnet.run_config", "schnet.checkpoint"),
     },
     "schnet.restarts": {"schnet.errors"},
+    "schnet.web": {
+        *("schnet.errors", "schnet.data", "schnet.parsing", "schnet.photo_parser"),
+        *("schnet.visualization", "schnet.web"),
+    },
     "schnet.scaling": {"schnet.errors"},
     "schnet.run_config": {"schnet.errors", "schnet.data", "schnet.restarts"},
     "schnet.setup": {

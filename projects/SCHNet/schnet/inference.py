@@ -19,6 +19,7 @@ from schnet.evaluation.test_time import build_label_model
 from schnet.evaluation.warp_labels import WarpLabels
 from schnet.evaluation.wrapper import score_maps
 from schnet.exported import build_trained_model
+from schnet.modeling.meta_arch import LOGIT_STRIDE
 from schnet.parsing import ByteArray, FloatArray, Parsing
 from schnet.photo_parser import PhotoParser
 from schnet.trained import trained_config
@@ -177,12 +178,34 @@ class Parser(PhotoParser):
         Raises:
             InputError: the parser was built without a model of scores.
         """
+        return self._probabilities(self._mapper.from_array(image))
+
+    def _probabilities(self, entry: Mapping[str, Any]) -> FloatArray:
         if self._score_model is None:
             raise InputError("this parser's model gives labels only: there are no probabilities")
         with torch.inference_mode():
-            (scores,) = score_maps(self._score_model, [self._mapper.from_array(image)])
+            (scores,) = score_maps(self._score_model, [entry])
             values = scores.whole()
             return (values if scores.normalized else values.softmax(dim=0)).cpu().numpy()
+
+    def coarse_probabilities(self, image: ByteArray, max_side: int) -> FloatArray:
+        """Probabilities of one upright photo, about as fine as the model predicts them.
+
+        Args:
+            image: (H, W, 3), uint8, RGB.
+            max_side: of h and w at most, in pixels.
+
+        Returns:
+            (K, h, w), fp32, h and w a quarter of what the model sees, or less.
+
+        Raises:
+            InputError: the parser was built without a model of scores.
+        """
+        entry = self._mapper.from_array(image)
+        height, width = entry["image"].shape[-2:]
+        scale = min(1 / LOGIT_STRIDE, max_side / max(height, width))
+        height, width = (max(1, round(side * scale)) for side in (height, width))
+        return self._probabilities({**entry, "height": height, "width": width})
 
     def _parsing(
         self, image: ByteArray, labels: ByteArray, scores: Callable[[], FloatArray] | None = None
