@@ -17,3 +17,11 @@ def is_traced() -> bool:
     A recorded graph should hold plain operators, which others know.
     """
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def is_exported() -> bool:
+    """Whether `torch.export` records the operations: the sizes of its graph may be left open.
+
+    What depends on a size must be computed by operators then, without a decision of Python's.
+    """
+    return torch.compiler.is_exporting()
