@@ -177,7 +177,7 @@ def test_modeling_is_layered_as_designed() -> None:
         "kernels": {"positions", "windows"},
         "clip": {"clip_fast", "clip_text", "clip_vision", "context", "frozen", "resample"},
         "clip_fast": {"clip_vision", "context", "derived", "kernels"},
-        "head": {"srm", "losses", "decoder"},
+        "head": {"context", "srm", "losses", "decoder"},
         "srm": {"context", "resize"},
         "losses": {"resize"},
         "decoder": {"resize"},

@@ -145,6 +145,10 @@ def _write_torchscript(program: ExportedProgram, path: Path, metadata: GraphMeta
     module = program.module(check_guards=False)
     # Without its hooks, which compare sizes in Python: a trace does not bear that.
     plain = torch.fx.GraphModule(module, module.graph)
+    for node in plain.graph.nodes:
+        if node.target is torch.ops.aten.sym_size.int:  # gives a number that a trace would keep
+            node.op, node.target = "call_method", "size"
+    plain.recompile()
     (example,), _ = program.example_inputs
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript is no longer developed

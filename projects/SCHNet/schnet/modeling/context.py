@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
+
 import torch
 
 
@@ -25,3 +28,14 @@ def is_exported() -> bool:
     What depends on a size must be computed by operators then, without a decision of Python's.
     """
     return torch.compiler.is_exporting()
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Compute in the operands' own type, whatever autocast asks for.
+
+    An export records no autocast around it, and its files cannot be read where one is switched off
+    inside the graph.
+    """
+    if is_exported():
+        return contextlib.nullcontext()
+    return torch.autocast(device_type, enabled=False)

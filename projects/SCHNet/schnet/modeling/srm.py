@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from schnet.modeling.context import is_exported
+from schnet.modeling.context import is_exported, without_autocast
 from schnet.modeling.resize import resize_map
 
 
@@ -26,7 +26,7 @@ class SimModule(nn.Module):
         Returns:
             f_sim, shape (B, E), in fp32.
         """
-        with torch.autocast(cls.device.type, enabled=False):
+        with without_autocast(cls.device.type):
             text = text.float()
             cosine = F.normalize(cls.float(), dim=-1) @ text.t()
             return (logit_scale.float() * cosine).softmax(dim=-1) @ text
