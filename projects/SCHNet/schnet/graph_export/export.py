@@ -105,7 +105,8 @@ def export_graph(
     metadata = _metadata(job, cfg, model, fixed)
     with tqdm(total=3 + job.int8, desc="export", unit="step") as steps:
         steps.set_postfix_str("record")
-        program = record(model, fixed)
+        # A trace keeps every size as a number, the batch's too.
+        program = record(model, fixed, one_image=job.kind == TORCHSCRIPT)
         steps.update()
         with ExitStack() as files:
             target = files.enter_context(atomic_path(job.output))
@@ -134,7 +135,9 @@ def _check_job(job: GraphJob) -> None:
     if job.output.exists():
         raise InputError(f"{job.output} exists: give another name, or move it away")
     if job.dynamic and job.size:
-        raise InputError("--size fixes the size of the input and --dynamic leaves it open: give one")
+        raise InputError(
+            "--size fixes the size of the input and --dynamic leaves it open: give one"
+        )
     if job.dynamic and job.kind == TORCHSCRIPT:
         raise InputError(
             "torchscript records sizes as numbers, so that its graphs have one size: give --size "

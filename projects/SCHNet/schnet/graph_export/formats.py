@@ -111,9 +111,7 @@ def add_metadata(model: Any, metadata: GraphMetadata) -> None:
     onnx.helper.set_model_props(model, {KEY: metadata.as_json()})
 
 
-def _write_onnx(
-    program: ExportedProgram, path: Path, metadata: GraphMetadata, opset: int
-) -> None:
+def _write_onnx(program: ExportedProgram, path: Path, metadata: GraphMetadata, opset: int) -> None:
     import onnx
 
     size = sum(t.numel() * t.element_size() for t in program.state_dict.values())
@@ -145,14 +143,8 @@ def _write_torchscript(program: ExportedProgram, path: Path, metadata: GraphMeta
     module = program.module(check_guards=False)
     # Without its hooks, which compare sizes in Python: a trace does not bear that.
     plain = torch.fx.GraphModule(module, module.graph)
-    for node in plain.graph.nodes:
-        if node.target is torch.ops.aten.sym_size.int:  # gives a number that a trace would keep
-            node.op, node.target = "call_method", "size"
-    plain.recompile()
     (example,), _ = program.example_inputs
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript is no longer developed
         traced = torch.jit.trace(plain, (example,), check_trace=False)
         torch.jit.save(traced, path, _extra_files={EXTRA_FILE: metadata.as_json()})
-
-

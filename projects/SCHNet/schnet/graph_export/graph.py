@@ -30,12 +30,13 @@ class LogitsGraph(nn.Module):
         return self.model.predict(image).float()
 
 
-def record(model: SCHNet, size: Size | None) -> ExportedProgram:
+def record(model: SCHNet, size: Size | None, *, one_image: bool = False) -> ExportedProgram:
     """Record a model's operators, its weights and text features with them.
 
     Args:
         model: in evaluation mode, on the CPU.
         size: height and width of the input; None leaves both open, from 16 pixels to 4096.
+        one_image: fix the batch to one image; otherwise it is open.
 
     Raises:
         InputError: a side is no multiple of 16.
@@ -45,8 +46,8 @@ def record(model: SCHNet, size: Size | None) -> ExportedProgram:
             raise InputError(
                 f"the size is {size[0]} x {size[1]}: give multiples of {SIDE_MULTIPLE}"  # type: ignore[index]
             )
-    example = torch.zeros(_EXAMPLE_BATCH, 3, *(size or _EXAMPLE_SIZE))
-    open_sizes: dict[int, Dim] = {0: Dim("batch")}
+    example = torch.zeros(1 if one_image else _EXAMPLE_BATCH, 3, *(size or _EXAMPLE_SIZE))
+    open_sizes: dict[int, Dim] = {} if one_image else {0: Dim("batch")}
     if size is None:
         steps = _LARGEST_SIDE // SIDE_MULTIPLE
         open_sizes[2] = SIDE_MULTIPLE * Dim("rows", min=1, max=steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from schnet.graph_export.formats import add_metadata
@@ -26,7 +25,6 @@ def quantise_weights(source: Path, target: Path, metadata: GraphMetadata) -> Non
 
     folded = target.with_name(f"{target.stem}.folded{target.suffix}")
     try:
-        logging.getLogger().setLevel(logging.WARNING)
         # It folds the transposition of each weight, without which none would be found.
         quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
         quantize_dynamic(
