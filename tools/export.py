@@ -6,9 +6,9 @@
 
 The file is all that parsing needs: SAM, CLIP's image tower and its text features of the labels are
 in it, and what to know of the labels, the sizes and the padding. The input `image` is float32 RGB,
-0..255, (B, 3, H, W); the output `logits` is (B, K, H/4, W/4): the model's own resolution, a
-sixteenth of the input's memory, from which whoever parses a photo resizes once and to its size. TorchScript
-takes one image at a time. No file is written where fewer than 99.9 % of the labels agree with the model's.
+0..255, (B, 3, H, W); the output `logits` is (B, K, H/4, W/4), the model's own resolution, from
+which whoever parses a photo resizes to its size. TorchScript takes one image at a time. No file is
+written where fewer than 99.9 % of the labels agree with the model's.
 """
 
 from __future__ import annotations
