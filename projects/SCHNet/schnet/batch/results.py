@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ class ResultWriter:
         Raises:
             OSError: a file cannot be written.
         """
-        started = os.times().elapsed
+        started = time.perf_counter()
         if self._remap is not None:
             labels = self._remap.apply(parsing.labels)
             names, palette = self._remap.classes, self._remap.palette
@@ -106,7 +107,7 @@ class ResultWriter:
                 height=parsing.labels.shape[0],
                 width=parsing.labels.shape[1],
                 areas=areas,
-                seconds=round(seconds + os.times().elapsed - started, 4),
+                seconds=round(seconds + time.perf_counter() - started, 4),
             )
             for file in files:
                 target = self._workspace.folder / file
