@@ -1,11 +1,11 @@
 """Where things are in an output folder.
 
-    a.png              the label map of photo `a`
-    a_overlay.jpg      its parts laid over it
-    a_masks/02-hair.png
-    results.jsonl      one line a photo
-    run.json           what they were parsed with
-    .schnet/           what this command keeps to itself: names, locks, unfinished files
+a.png              the label map of photo `a`
+a_overlay.jpg      its parts laid over it
+a_masks/02-hair.png
+results.jsonl      one line a photo
+run.json           what they were parsed with
+.schnet/           what this command keeps to itself: names, locks, unfinished files
 """
 
 from __future__ import annotations
