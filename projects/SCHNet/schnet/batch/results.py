@@ -35,8 +35,15 @@ JPEG_MAX_SIDE = 65_500
 class LabelRemap(Protocol):
     """What is needed of `schnet.remap.Remap`: labels of another vocabulary."""
 
-    classes: tuple[str, ...]
-    palette: tuple[Color, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its names, in label order."""
+        ...
+
+    @property
+    def palette(self) -> tuple[Color, ...]:
+        """Its colours (r, g, b) in 0..255."""
+        ...
 
     def apply(self, labels: ByteArray) -> ByteArray:
         """Map labels (H, W) to those of the vocabulary."""
