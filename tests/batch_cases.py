@@ -1,4 +1,4 @@
-"""What the tests of `schnet parse` share: an exported model that is none, and runs of the command."""
+"""What the tests of `schnet parse` share: a fake engine, and runs of the command."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ class OnnxParser(PhotoParser):
 
     @classmethod
     def load(cls, path, threads=None):
-        return cls(("background", "bright"), ((0, 0, 0), (9, 200, 7)), int(os.environ.get("FAKE_BATCH", 1)))
+        batch = int(os.environ.get("FAKE_BATCH", 1))
+        return cls(("background", "bright"), ((0, 0, 0), (9, 200, 7)), batch)
 
     def parse_arrays(self, images, probabilities=False):
         time.sleep(float(os.environ.get("FAKE_SECONDS", 0)))
         if os.environ.get("FAKE_ERROR"):
             raise ValueError("a defect")
-        return [Parsing((i.mean(2) > 127).astype(np.uint8), self.classes, self.palette, i) for i in images]
+        labels = [(image.mean(2) > 127).astype(np.uint8) for image in images]
+        return [Parsing(found, self.classes, self.palette, i) for found, i in zip(labels, images)]
 
 module = types.ModuleType("schnet.onnx_parser")
 module.OnnxParser = OnnxParser
@@ -59,7 +61,7 @@ def write_photos(folder: Path, count: int, size: tuple[int, int] = (24, 32)) -> 
 
 
 def command(output: Path, *inputs: object) -> list[str]:
-    """A command line of `schnet parse` with the fake engine; the model is a file beside `output`."""
+    """A command line of `schnet parse` with the fake engine; the model lies beside `output`."""
     weights = output.parent / "model.onnx"
     if not weights.exists():
         weights.write_bytes(b"a model")
