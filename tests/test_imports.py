@@ -58,6 +58,15 @@ ALLOWED = {
     "schnet.config_merge": {"schnet.errors"},
     "schnet.config_checks": {"schnet.errors"},
     "schnet.data": {"schnet.errors", "schnet.data"},
+    "schnet.image_files": {"schnet.errors"},
+    "schnet.batch": {
+        *("schnet.errors", "schnet.data", "schnet.batch", "schnet.image_files"),
+        *("schnet.parsing", "schnet.photo_parser"),
+    },
+    "schnet.batch.engines": {
+        *("schnet.errors", "schnet.batch.run_file", "schnet.downloads", "schnet.weight_files"),
+        *("schnet.photo_parser", "schnet.inference", "schnet.onnx_parser", "schnet.trained"),
+    },
     "schnet.modeling": {*BASICS, "schnet.modeling", "schnet.score_maps"},
     "schnet.planning": {"schnet.errors", "schnet.modeling", "schnet.planning", "schnet.scaling"},
     "schnet.evaluation": {
