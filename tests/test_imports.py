@@ -184,6 +184,7 @@ def test_modeling_is_layered_as_designed() -> None:
         "meta_arch": {"sam", "clip", "head"},
         "sam": {"ftm", "sam_encoder"},
         "ftm": {"context", "derived", "ftm_kernels"},
+        "ftm_kernels": {"context"},
         "sam_encoder": {
             *("attention", "context", "fast_layer", "frozen", "positions"),
             *("resample", "windows"),
