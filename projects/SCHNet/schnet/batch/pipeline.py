@@ -23,8 +23,8 @@ from schnet.parsing import ByteArray, Parsing
 from schnet.photo_parser import PhotoParser
 
 MAX_PIXELS = 64_000_000
-"""Of all photos in memory: five of 12 megapixels. A pixel takes about ten bytes at most: the photo,
-its labels, an overlay and what is drawn on the way, so that 64 million take 0.6 GB."""
+"""Of all photos in memory: five of 12 megapixels, which with overlays and masks took up to 1.1 GB
+beside the process's own memory (measured, docs/parsing.md)."""
 
 WRITERS = 2
 """Threads that draw, encode and write."""
