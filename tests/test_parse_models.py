@@ -61,6 +61,8 @@ def test_remaps_write_the_other_lists_labels(
     photos: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert parse(photos, run, tmp_path / "out", "--remap", "atr") == 0
+    told = capsys.readouterr().err
+    assert "no counterpart for Glove, Coat, Socks, Jumpsuits" in told and "Background" in told
     parser = Parser.load(run, dtype="float32")
     remap = load_remap("atr", parser.classes)
     for number in range(len(SIZES)):

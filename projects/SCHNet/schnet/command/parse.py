@@ -216,8 +216,7 @@ def _load_remap(options: EngineOptions, parser: PhotoParser, shard: Shard) -> La
 
     remap = load_remap(options.remap, parser.classes)
     if remap.unmapped and shard.rank == 0:
-        names = ", ".join(remap.unmapped)
-        print(f"--remap {options.remap} has no class for {names}", file=sys.stderr)
+        print(f"--remap {options.remap}: {remap.describe_unmapped()}", file=sys.stderr)
     return remap
 
 
