@@ -14,7 +14,8 @@ class ShardCollector:
     """Rows of the shards that are under way.
 
     Attributes:
-        waiting: shards of which some rows are there.
+        waiting: rows by number, of shards of which some are there.
+        photos: how many different ones came.
     """
 
     def __init__(self, job: Job, done: Iterable[int] = ()) -> None:
@@ -22,6 +23,7 @@ class ShardCollector:
         self._job = job
         self._done = set(done)
         self.waiting: dict[int, dict[int, Row]] = {}
+        self.photos = 0
 
     def add(self, row: Row) -> tuple[int, list[Row]] | None:
         """Take a row; a photo that came before, from a task that was run again, counts once.
@@ -36,7 +38,10 @@ class ShardCollector:
         if shard in self._done:
             return None
         rows = self.waiting.setdefault(shard, {})
-        rows.setdefault(row["number"], row)
+        if row["number"] in rows:
+            return None
+        rows[row["number"]] = row
+        self.photos += 1
         if len(rows) < self._job.rows(shard):
             return None
         self._done.add(shard)

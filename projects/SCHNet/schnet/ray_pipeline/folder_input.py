@@ -77,6 +77,11 @@ def read_folder_unit(unit: ReadUnit) -> Iterator[PhotoBytes]:
             yield PhotoBytes(number, name, None, unreadable("image", name, error.strerror))
 
 
+def holds_photo(folder: Path) -> bool:
+    """Whether a folder holds a photo, at any depth."""
+    return next(_listed(folder), None) is not None
+
+
 def _listed(root: Path) -> Iterator[InputFile]:
     """Photos below a folder; `os.scandir` rather than `Path`, for millions of files."""
     waiting = [(str(root), "")]

@@ -90,9 +90,7 @@ class ParsePhotos:
         if good:
             # Copied, for torch takes no array that cannot be written to.
             images = [
-                np.frombuffer(row["data"], np.uint8)
-                .reshape(row["height"], row["width"], 3)
-                .copy()
+                np.frombuffer(row["data"], np.uint8).reshape(row["height"], row["width"], 3).copy()
                 for row in good
             ]
             for row, parsing in zip(good, self._parser.parse_arrays(images), strict=True):
