@@ -61,16 +61,15 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rows-per-shard", type=count, default=256, help="photos of an output file"
     )
-    parser.add_argument("--id-column", default="id", help="of Parquet input (default: id)")
-    parser.add_argument("--image-column", default="image", help="of Parquet input (default: image)")
+    for name in ("id", "image"):
+        told = f"of Parquet input (default: {name})"
+        parser.add_argument(f"--{name}-column", default=name, help=told)
     parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16")
     parser.add_argument(
         "--config-file", action="append", default=[], help="in place of the one beside a checkpoint"
     )
     parser.add_argument("--address", help="of a Ray cluster, or auto (default: start one here)")
-    parser.add_argument(
-        "--temp-dir", type=Path, help="where a started cluster has logs and sockets"
-    )
+    parser.add_argument("--temp-dir", type=Path, help="of a started cluster: logs and sockets")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ..."
     )

@@ -29,7 +29,7 @@ SUCCESS_FILE = "_SUCCESS"
 LOCK_FILE = "_lock"
 SHARD_PATTERN = "part-*.parquet"
 # What `atomic_path` writes to; a killed process leaves it.
-UNFINISHED_PATTERN = ".*.parquet"
+UNFINISHED_PATTERN = ".part-*.parquet"
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ def begin_or_resume(
 ) -> bool:
     """Write down what is to be done, or make sure that the folder's job is this one.
 
+    A job without a shard is begun anew, whatever it was: there is nothing of it to lose.
+
     Args:
         folder: of the job, held by `only_writer`.
         job: what is to be done now.
@@ -115,7 +117,8 @@ def begin_or_resume(
     Raises:
         InputError: the folder holds other files, a job and `resume` is false, or another job.
     """
-    if (folder / JOB_FILE).is_file():
+    begun = (folder / JOB_FILE).is_file()
+    if begun and any(folder.glob(SHARD_PATTERN)):
         if not resume:
             raise InputError(
                 f"{folder} holds a job that was begun before: give --resume to go on with it, or "
@@ -123,11 +126,9 @@ def begin_or_resume(
             )
         _require_same(folder, _read_job(folder / JOB_FILE), job)
         _require_same_files(folder, files)
-        for left in folder.glob(UNFINISHED_PATTERN):
-            left.unlink()
         return True
     # A job that was killed before its first shard has left no more than these.
-    own = {LOCK_FILE, INPUTS_FILE}
+    own = {LOCK_FILE, INPUTS_FILE, JOB_FILE}
     others = sorted(p.name for p in folder.iterdir() if p.name not in own and p.name[0] != ".")
     if others:
         raise InputError(
@@ -152,11 +153,13 @@ def committed_shards(folder: Path, job: Job, fault: Callable[[Path, int], str]) 
             only a failing disk leaves, is removed.
 
     Returns:
-        Their numbers.
+        Their numbers. What a killed process left half-written is removed.
 
     Raises:
         InputError: there is a file that the job has no shard for.
     """
+    for left in folder.glob(UNFINISHED_PATTERN):
+        left.unlink()
     done = set()
     numbers = {shard_path(folder, shard): shard for shard in range(job.shards)}
     for path in sorted(folder.glob(SHARD_PATTERN)):
@@ -169,26 +172,25 @@ def committed_shards(folder: Path, job: Job, fault: Callable[[Path, int], str]) 
     return done
 
 
-def write_success(folder: Path, job: Job, counts: Mapping[int, tuple[int, int]]) -> None:
+def write_success(folder: Path, job: Job, errors: Mapping[int, int]) -> None:
     """Say that all is there: every shard with its rows and errors.
 
     Args:
         folder: of the job.
         job: what was done.
-        counts: rows and errors of every shard.
+        errors: of each committed shard, how many of its photos could not be read.
 
     Raises:
-        RuntimeError: a shard or a row is missing, which is a defect.
+        RuntimeError: a shard is missing, which is a defect.
     """
-    if {shard: rows for shard, (rows, _) in counts.items()} != {
-        shard: job.rows(shard) for shard in range(job.shards)
-    }:
-        raise RuntimeError(f"the job in {folder} ended with shards or rows missing")
+    if set(errors) != set(range(job.shards)):
+        missing = sorted(set(range(job.shards)) - set(errors))
+        raise RuntimeError(f"the job in {folder} ended without the shards {missing}")
     shards = [
-        {"file": shard_path(folder, shard).name, "rows": rows, "errors": errors}
-        for shard, (rows, errors) in sorted(counts.items())
+        {"file": shard_path(folder, shard).name, "rows": job.rows(shard), "errors": errors[shard]}
+        for shard in range(job.shards)
     ]
-    content = {"rows": job.photos, "errors": sum(e for _, e in counts.values()), "shards": shards}
+    content = {"rows": job.photos, "errors": sum(errors.values()), "shards": shards}
     write_json(folder / SUCCESS_FILE, {"format": FORMAT, "model": job.model, **content})
 
 

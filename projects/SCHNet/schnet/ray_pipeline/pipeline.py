@@ -10,11 +10,12 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.exceptions import (
@@ -29,7 +30,7 @@ from tqdm import tqdm
 
 from schnet.errors import InputError
 from schnet.photo_parser import PhotoParser
-from schnet.ray_pipeline.collector import ShardCollector
+from schnet.ray_pipeline.collector import Row, ShardCollector
 from schnet.ray_pipeline.folder_input import FolderInput, holds_photo
 from schnet.ray_pipeline.job import (
     SUCCESS_FILE,
@@ -45,7 +46,6 @@ from schnet.ray_pipeline.photo_source import PhotoSource, ReadUnit
 from schnet.ray_pipeline.stages import EncodeLabels, ParsePhotos, read_photos
 from schnet.ray_pipeline.tables import count_errors, shard_fault, write_shard
 
-ROWS_PER_SHARD = 256
 TASK_RETRIES = 3
 """How often a batch is tried again whose actor died; a photo that kills each ends the job."""
 
@@ -58,8 +58,6 @@ _DEATHS = (
     RayActorError,
     WorkerCrashedError,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -181,26 +179,32 @@ def run_job(
     with only_writer(folder):
         begin_or_resume(folder, job, source.files, resume)
         done = committed_shards(folder, job, shard_fault)
-        counts = {
-            shard: (job.rows(shard), count_errors(shard_path(folder, shard))) for shard in done
-        }
+        errors = {shard: count_errors(shard_path(folder, shard)) for shard in done}
+        before = sum(job.rows(shard) for shard in done)
         units = list(source.units(job.missing(done)))
-        before = sum(rows for rows, _ in counts.values())
         if units:
-            collector = ShardCollector(job, done)
+            rows = _parsed_rows(units, job, load, workers)
             with tqdm(total=job.photos, initial=before, desc="parsing", unit="photo") as bar:
-                for row in _parsed_rows(units, job, load, workers):
-                    whole = collector.add(row)
-                    bar.update(before + collector.photos - bar.n)
-                    if whole is not None:
-                        shard, rows = whole
-                        write_shard(folder, job, shard, rows)
-                        errors = sum(row["error"] is not None for row in rows)
-                        counts[shard] = (len(rows), errors)
+                errors |= _commit(rows, ShardCollector(job, done), folder, job, bar)
         if units or not (folder / SUCCESS_FILE).is_file():
-            write_success(folder, job, counts)
-    errors = sum(errors for _, errors in counts.values())
-    return Done(job.photos, errors, job.photos - before)
+            write_success(folder, job, errors)
+    return Done(job.photos, sum(errors.values()), job.photos - before)
+
+
+def _commit(
+    rows: Iterable[Row], collector: ShardCollector, folder: Path, job: Job, bar: tqdm[Any]
+) -> dict[int, int]:
+    """Write each shard as soon as it is whole; how many errors each has."""
+    errors = {}
+    for row in rows:
+        known = collector.photos
+        whole = collector.add(row)
+        bar.update(collector.photos - known)
+        if whole is not None:
+            shard, photos = whole
+            write_shard(folder, job, shard, photos)
+            errors[shard] = sum(photo["error"] is not None for photo in photos)
+    return errors
 
 
 def _require_room(workers: Workers) -> None:
@@ -213,22 +217,19 @@ def _require_room(workers: Workers) -> None:
             f"{workers.actors} actors and the reading of photos take {on_cpus + 1} CPUs, and the "
             f"cluster has {cpus:g}: give fewer --actors or --cpus-per-actor, or a larger cluster"
         )
-    # Fractions of different GPUs do not add up to one.
-    held = (
-        math.floor(1 / workers.gpus) * gpus
-        if 0 < workers.gpus <= 1
-        else gpus // (workers.gpus or 1)
-    )
-    if workers.gpus and workers.actors > held:
-        raise InputError(
-            f"{workers.actors} actors of {workers.gpus:g} GPUs do not fit a cluster with {gpus:g}: "
-            "give fewer --actors, or --num-gpus 0 to run on CPUs"
-        )
+    if workers.gpus:
+        # Fractions left of several GPUs do not make one more.
+        shared = math.floor(1 / workers.gpus) if workers.gpus < 1 else 1 / workers.gpus
+        if workers.actors > math.floor(gpus * shared):
+            raise InputError(
+                f"{workers.actors} actors of {workers.gpus:g} GPUs do not fit a cluster with "
+                f"{gpus:g}: give fewer --actors, or --num-gpus 0 to run on CPUs"
+            )
 
 
 def _parsed_rows(
     units: Sequence[ReadUnit], job: Job, load: Callable[[], PhotoParser], workers: Workers
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """Rows as they are finished, in any order.
 
     Raises:
@@ -240,12 +241,11 @@ def _parsed_rows(
         dataset = _dataset(units, job, load, workers)
         try:
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-                for row in table.to_pylist():
+                for row in cast(pa.Table, table).to_pylist():
                     if row["fatal"] is not None:
                         raise InputError(row["fatal"])
                     yield row
         except _DEATHS as error:
-            logger.debug("what Ray says", exc_info=True)
             raise InputError(
                 f"workers died again and again ({type(error).__name__}), most often for want of "
                 "memory: start again with --resume, and fewer --actors or a smaller --batch-size"
@@ -256,7 +256,7 @@ def _dataset(
     units: Sequence[ReadUnit], job: Job, load: Callable[[], PhotoParser], workers: Workers
 ) -> Dataset:
     on = {"num_gpus": workers.gpus} if workers.gpus else {"num_cpus": workers.cpus}
-    dataset = ray.data.from_items(
+    dataset: Dataset = ray.data.from_items(
         [{"unit": unit.dumps()} for unit in units], override_num_blocks=min(len(units), _BLOCKS)
     )
     # One unit at a time: the tables that come of it are of bounded size.
