@@ -31,6 +31,12 @@ ALLOWED = {
     "schnet.fingerprints": set(),
     "schnet.native_types": set(),
     "schnet.score_maps": set(),
+    "schnet.vocabularies": {"schnet.data"},
+    "schnet.remap_file": {"schnet.errors", "schnet.data"},
+    "schnet.remap": {
+        *("schnet.errors", "schnet.data", "schnet.parsing"),
+        *("schnet.remap_file", "schnet.vocabularies"),
+    },
     "schnet.downloads": {"schnet.official_weights"},
     "schnet.weight_files": {
         "schnet.errors",
@@ -52,6 +58,15 @@ ALLOWED = {
     "schnet.config_merge": {"schnet.errors"},
     "schnet.config_checks": {"schnet.errors"},
     "schnet.data": {"schnet.errors", "schnet.data"},
+    "schnet.image_files": {"schnet.errors"},
+    "schnet.batch": {
+        *("schnet.errors", "schnet.data", "schnet.batch", "schnet.image_files"),
+        *("schnet.parsing", "schnet.photo_parser"),
+    },
+    "schnet.batch.engines": {
+        *("schnet.errors", "schnet.batch.run_file", "schnet.downloads", "schnet.weight_files"),
+        *("schnet.photo_parser", "schnet.inference", "schnet.onnx_parser", "schnet.trained"),
+    },
     "schnet.modeling": {*BASICS, "schnet.modeling", "schnet.score_maps"},
     "schnet.planning": {"schnet.errors", "schnet.modeling", "schnet.planning", "schnet.scaling"},
     "schnet.evaluation": {
@@ -63,6 +78,10 @@ ALLOWED = {
         *("schnet.reporting", "schnet.run_config", "schnet.checkpoint"),
     },
     "schnet.restarts": {"schnet.errors"},
+    "schnet.web": {
+        *("schnet.errors", "schnet.data", "schnet.parsing", "schnet.photo_parser"),
+        *("schnet.visualization", "schnet.web"),
+    },
     "schnet.scaling": {"schnet.errors"},
     "schnet.run_config": {"schnet.errors", "schnet.data", "schnet.restarts"},
     "schnet.setup": {
@@ -165,14 +184,21 @@ def test_modeling_is_layered_as_designed() -> None:
         "meta_arch": {"sam", "clip", "head"},
         "sam": {"ftm", "sam_encoder"},
         "ftm": {"context", "derived", "ftm_kernels"},
-        "sam_encoder": {"attention", "context", "fast_layer", "frozen", "positions"},
+        "ftm_kernels": {"context"},
+        "sam_encoder": {
+            *("attention", "context", "fast_layer", "frozen", "positions"),
+            *("resample", "windows"),
+        },
+        "positions": {"context", "resample"},
+        "resize": {"context", "resample"},
+        "clip_vision": {"context", "resample"},
         "fast_layer": {"attention", "context", "derived", "kernels", "positions"},
         "attention": {"kernels", "positions", "windows"},
         "kernels": {"positions", "windows"},
-        "clip": {"clip_fast", "clip_text", "clip_vision", "frozen"},
+        "clip": {"clip_fast", "clip_text", "clip_vision", "context", "frozen", "resample"},
         "clip_fast": {"clip_vision", "context", "derived", "kernels"},
-        "head": {"srm", "losses", "decoder"},
-        "srm": {"resize"},
+        "head": {"context", "srm", "losses", "decoder"},
+        "srm": {"context", "resize"},
         "losses": {"resize"},
         "decoder": {"resize"},
     }

@@ -66,6 +66,7 @@ def test_stopping_restores_propagation(tmp_path: Path) -> None:
     for name in LOGGED_PACKAGES:
         assert not logging.getLogger(name).handlers
         assert logging.getLogger(name).propagate
+        assert logging.getLogger(name).level == logging.NOTSET
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk")

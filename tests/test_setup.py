@@ -88,6 +88,16 @@ def test_unknown_device_is_refused(opts: list[str]) -> None:
         load_model_config([], [*opts, "MODEL.DEVICE", "gpu"])
 
 
+def test_apples_gpu_is_refused_where_there_is_none(
+    opts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert load_model_config([], [*opts, "MODEL.DEVICE", "mps"]).MODEL.DEVICE == "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match="MODEL.DEVICE is mps, which this machine has not"):
+        load_model_config([], [*opts, "MODEL.DEVICE", "mps"])
+
+
 def test_tools_get_the_data_set_without_its_files(
     tmp_path: Path, opts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from schnet.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
+MAX_NAME_BYTES = 200
+"""Of a result's base name: file systems take 255 with what follows it."""
 
-def collect_images(inputs: Sequence[str], skip: Collection[Path] = ()) -> list[Path]:
+
+def collect_images(
+    inputs: Sequence[str], skip: Collection[Path] = (), listed: Sequence[str] = ()
+) -> list[Path]:
     """Expand files, folders and glob patterns into image files.
 
     Args:
         inputs: a file is taken whatever its suffix, and also where it does not exist, so that
             reading it reports it; a folder is searched at all depths and a pattern (`**` too)
-            expanded, both for files with an image's suffix that are not hidden.
+            expanded, both for files with an image's suffix that are not hidden, nor in a hidden
+            folder.
         skip: resolved paths that folders and patterns do not yield, such as earlier results.
+        listed: further files and folders, such as the lines of a list; a name with an asterisk
+            or a bracket is that file's here, not a pattern.
 
     Returns:
         Paths in the order of the inputs, sorted within each, every file once.
@@ -28,13 +37,21 @@ def collect_images(inputs: Sequence[str], skip: Collection[Path] = ()) -> list[P
     Raises:
         InputError: no input is given, or a folder or pattern yields no image.
     """
-    if not inputs:
+    if not inputs and not listed:
         raise InputError("no input is given: name image files, folders or glob patterns")
     found: dict[Path, Path] = {}
     for text in inputs:
         for path in _expand(text, skip):
             found.setdefault(path.resolve(), path)
+    for text in listed:
+        for path in _expand(text, skip) if Path(text).is_dir() else [Path(text)]:
+            found.setdefault(path.resolve(), path)
     return list(found.values())
+
+
+def paths_in_list(lines: Iterable[str]) -> list[str]:
+    """The paths in a list with one a line; empty lines are left out."""
+    return [path for line in lines if (path := line.rstrip("\r\n")).strip()]
 
 
 def _expand(text: str, skip: Collection[Path]) -> list[Path]:
@@ -49,7 +66,7 @@ def _expand(text: str, skip: Collection[Path]) -> list[Path]:
         p
         for p in candidates
         if p.suffix.lower() in IMAGE_SUFFIXES
-        and not p.name.startswith(".")
+        and not _is_hidden(p, path)
         and p.is_file()
         and p.resolve() not in skip
     ]
@@ -61,6 +78,12 @@ def _expand(text: str, skip: Collection[Path]) -> list[Path]:
     return images
 
 
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file, or a folder between it and the one that was searched, is hidden."""
+    inner = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    return any(part.startswith(".") for part in inner.parts)
+
+
 def output_names(
     images: Sequence[Path], suffixes: Sequence[str], reserved: Collection[str] = ()
 ) -> list[str]:
@@ -70,7 +93,8 @@ def output_names(
     where that would make two results coincide, all images concerned keep their extension (`a.jpg`
     and `a.png` become `a.jpg` and `a.png`, hence `a.jpg.png`), then take on their folder's
     name (`x__a.jpg`), their grandfather's, and so on. Upper and lower case count as the same, as
-    some file systems have it. The names depend on the set of images, not on their order.
+    some file systems have it. The names depend on the set of images, not on their order. A name of
+    more than `MAX_NAME_BYTES` ends in a digest instead.
 
     Args:
         images: different files.
@@ -96,12 +120,12 @@ def output_names(
 
 def _name_at(path: Path, level: int) -> str:
     """Name a file by its stem (level 0), its name (1), or its name and folders (2 and up)."""
-    if level == 0:
-        return path.stem
     parts = path.parts[1:]
-    name = "__".join(parts[-level:])
-    if level <= len(parts):
+    name = "__".join(parts[-level:]) if level else path.stem
+    encoded = os.fsencode(name)
+    if level <= len(parts) and len(encoded) <= MAX_NAME_BYTES:
         return name
     # Even whole paths can coincide once joined (`a__b/c` and `a/b__c`) or without their case.
-    digest = hashlib.sha256(f"{level} {path}".encode()).hexdigest()
-    return f"{name}-{digest[:8]}"
+    digest = hashlib.sha256(f"{level} ".encode() + os.fsencode(path)).hexdigest()[:8]
+    room = MAX_NAME_BYTES - len(digest) - 1
+    return f"{encoded[:room].decode(errors='ignore')}-{digest}"

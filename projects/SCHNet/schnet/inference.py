@@ -19,9 +19,11 @@ from schnet.evaluation.test_time import build_label_model
 from schnet.evaluation.warp_labels import WarpLabels
 from schnet.evaluation.wrapper import score_maps
 from schnet.exported import build_trained_model
+from schnet.modeling.meta_arch import LOGIT_STRIDE
 from schnet.parsing import ByteArray, FloatArray, Parsing
 from schnet.photo_parser import PhotoParser
 from schnet.trained import trained_config
+from schnet.words import build_word_model, read_words
 
 SegmentationModel = Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, torch.Tensor]]]
 
@@ -74,6 +76,9 @@ class Parser(PhotoParser):
         dtype: str = "auto",
         config_files: Sequence[str | os.PathLike[str]] = (),
         opts: Sequence[str] = (),
+        classes: str | Sequence[str] | None = None,
+        clip_weights: str | os.PathLike[str] | None = None,
+        hold_f_sim: bool = True,
     ) -> Parser:
         """Load a trained model.
 
@@ -85,13 +90,28 @@ class Parser(PhotoParser):
             dtype: `auto` (bfloat16 where the device has units for it), `float32`, `bfloat16`.
             config_files: of a checkpoint, in place of the one beside it; later ones on top.
             opts: config overrides, alternating keys and values, such as TEST.AUG.ENABLED True.
+            classes: names to parse by in place of the training labels, such as `["background",
+                "hat=hat|cap", "left sleeve"]`; for a text classifier, see `schnet.words`.
+            clip_weights: CLIP's file, where it lies elsewhere than in training; an export reads
+                one for `classes` alone.
+            hold_f_sim: with `classes`, see `schnet.words.build_word_model`.
 
         Raises:
-            InputError: a file is missing or cannot be used, or the device is not there.
+            InputError: a file is missing or cannot be used, or the device is not there; or names
+                are given that cannot be parsed by.
         """
-        return cls.from_config(
-            trained_config(weights, device, dtype, config_files=config_files, opts=opts)
+        words = None if classes is None else read_words(classes)
+        cfg = trained_config(
+            weights,
+            device,
+            dtype,
+            config_files=config_files,
+            opts=opts,
+            clip_weights=clip_weights,
         )
+        if words is None:
+            return cls.from_config(cfg)
+        return cls._of_model(*build_word_model(cfg, words, hold_f_sim=hold_f_sim))
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> Parser:
@@ -112,7 +132,11 @@ class Parser(PhotoParser):
                 "MODEL.WEIGHTS is empty: give the checkpoint of a trained model, with --weights "
                 "or MODEL.WEIGHTS path/to/model_best.pth"
             )
-        label_model = build_label_model(cfg, build_trained_model(cfg)).eval()
+        return cls._of_model(cfg, build_trained_model(cfg))
+
+    @classmethod
+    def _of_model(cls, cfg: CfgNode, model: nn.Module) -> Parser:
+        label_model = build_label_model(cfg, model).eval()
         return cls(
             label_model,
             TestMapper(cfg),
@@ -154,12 +178,34 @@ class Parser(PhotoParser):
         Raises:
             InputError: the parser was built without a model of scores.
         """
+        return self._probabilities(self._mapper.from_array(image))
+
+    def _probabilities(self, entry: Mapping[str, Any]) -> FloatArray:
         if self._score_model is None:
             raise InputError("this parser's model gives labels only: there are no probabilities")
         with torch.inference_mode():
-            (scores,) = score_maps(self._score_model, [self._mapper.from_array(image)])
+            (scores,) = score_maps(self._score_model, [entry])
             values = scores.whole()
             return (values if scores.normalized else values.softmax(dim=0)).cpu().numpy()
+
+    def coarse_probabilities(self, image: ByteArray, max_side: int) -> FloatArray:
+        """Probabilities of one upright photo, about as fine as the model predicts them.
+
+        Args:
+            image: (H, W, 3), uint8, RGB.
+            max_side: of h and w at most, in pixels.
+
+        Returns:
+            (K, h, w), fp32, h and w a quarter of what the model sees, or less.
+
+        Raises:
+            InputError: the parser was built without a model of scores.
+        """
+        entry = self._mapper.from_array(image)
+        height, width = entry["image"].shape[-2:]
+        scale = min(1 / LOGIT_STRIDE, max_side / max(height, width))
+        height, width = (max(1, round(side * scale)) for side in (height, width))
+        return self._probabilities({**entry, "height": height, "width": width})
 
     def _parsing(
         self, image: ByteArray, labels: ByteArray, scores: Callable[[], FloatArray] | None = None

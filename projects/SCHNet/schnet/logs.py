@@ -42,6 +42,7 @@ def stop_logging() -> None:
         for handler in list(package_logger.handlers):
             package_logger.removeHandler(handler)
         package_logger.propagate = True
+        package_logger.setLevel(logging.NOTSET)
 
 
 class _OneComplaintHandler(logging.StreamHandler[TextIO]):

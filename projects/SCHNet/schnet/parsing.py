@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schnet.data.label_maps import write_label_png
+from schnet.data.sides import plain_name
 from schnet.errors import InputError
 from schnet.visualization import overlay
 
@@ -30,7 +30,8 @@ class Parsing:
     """The parts of one image.
 
     Attributes:
-        labels: (H, W) uint8 at the size of the upright photo, values in 0..K-1.
+        labels: (H, W) uint8 at the size of the upright photo, values in 0..K-1; 255 where a remap
+            left a pixel without a class.
         classes: K names; their position is their label.
         palette: K colours (r, g, b) in 0..255.
         image: the upright photo, (H, W, 3) uint8 RGB; None where only labels were kept.
@@ -81,8 +82,12 @@ class Parsing:
         return np.isin(self.labels, wanted)
 
     def areas(self) -> dict[str, int]:
-        """Pixels of each class, in label order; 0 where it is not in the photo."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+        """Pixels of each class, in label order; 0 where it is not in the photo.
+
+        Pixels of the label 255, which a remap may leave without a class, are in none.
+        """
+        known = len(self.classes)
+        counts = np.bincount(self.labels.ravel(), minlength=known)[:known]
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
     def overlay(self, alpha: float = OVERLAY_ALPHA) -> ByteArray:
@@ -120,7 +125,9 @@ def class_number(classes: tuple[str, ...], name: str) -> int:
     """
     if name in classes:
         return classes.index(name)
-    meant = [number for number, known in enumerate(classes) if _plain(known) == _plain(name)]
+    meant = [
+        number for number, known in enumerate(classes) if plain_name(known) == plain_name(name)
+    ]
     if len(meant) != 1:
         raise InputError(
             f"there is no class {name!r}: give one of {', '.join(classes)}"
@@ -132,8 +139,4 @@ def class_number(classes: tuple[str, ...], name: str) -> int:
 
 def background_numbers(classes: tuple[str, ...]) -> list[int]:
     """Labels of the classes that are named background."""
-    return [number for number, name in enumerate(classes) if _plain(name) == "background"]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    return [number for number, name in enumerate(classes) if plain_name(name) == "background"]

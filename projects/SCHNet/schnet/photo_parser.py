@@ -70,12 +70,24 @@ class PhotoParser(ABC):
             keep_images: let each parsing keep its photo, to draw on.
 
         Yields:
-            A parsing for each photo, in order.
+            A parsing for each photo, in order. Without its photo it has no probabilities but those
+            that were made in the same pass.
+
+        Raises:
+            ValueError: the batch size is below 1.
+            InputError, TypeError: a photo cannot be read, see `as_rgb`.
         """
-        waiting = iter(photos)
-        while part := list(islice(waiting, batch_size or self.batch_size)):
-            for parsing in self.parse_arrays([as_rgb(photo) for photo in part], probabilities):
-                yield parsing if keep_images else replace(parsing, image=None)
+        size = self.batch_size if batch_size is None else batch_size
+        if size < 1:
+            raise ValueError(f"the batch size is {size}: give 1 or more")
+        waiting = map(as_rgb, photos)
+        while images := list(islice(waiting, size)):
+            found = self.parse_arrays(images, probabilities)
+            # Only what the caller keeps is in memory when the next batch is read.
+            images.clear()
+            found.reverse()
+            while found:
+                yield _kept(found.pop(), keep_images, probabilities)
 
     @abstractmethod
     def parse_arrays(
@@ -90,3 +102,10 @@ class PhotoParser(ABC):
         Returns:
             One parsing a photo, in order, equal to that of the photo alone.
         """
+
+
+def _kept(parsing: Parsing, keep_image: bool, keep_scores: bool) -> Parsing:
+    """A parsing without its photo, which what makes probabilities later would hold too."""
+    if keep_image:
+        return parsing
+    return replace(parsing, image=None, scores=parsing.scores if keep_scores else None)

@@ -182,6 +182,10 @@ def _resolve_device(cfg: CfgNode) -> None:
         )
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
+    if cfg.MODEL.DEVICE.startswith("mps") and not torch.backends.mps.is_available():
+        raise InputError(
+            f"config key MODEL.DEVICE is {cfg.MODEL.DEVICE}, which this machine has not: give cpu"
+        )
 
 
 def _check_registered(cfg: CfgNode) -> None:

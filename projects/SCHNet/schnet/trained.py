@@ -29,6 +29,7 @@ def trained_config(
     *,
     config_files: Sequence[str | os.PathLike[str]] = (),
     opts: Sequence[str] = (),
+    clip_weights: str | os.PathLike[str] | None = None,
 ) -> CfgNode:
     """The config of a trained model, to parse photos with.
 
@@ -38,6 +39,8 @@ def trained_config(
         dtype: one of `DTYPES`.
         config_files: in place of the `config.yaml` beside a checkpoint; later ones on top.
         opts: overrides, alternating keys and values.
+        clip_weights: MODEL.CLIP.WEIGHTS, where CLIP's file lies elsewhere than in training; None
+            takes the config's.
 
     Returns:
         A checked config, frozen; its data sets are registered.
@@ -49,6 +52,8 @@ def trained_config(
         raise InputError(f"dtype is {dtype!r}: give one of {', '.join(DTYPES)}")
     file = find_weights(weights)
     own = ["MODEL.WEIGHTS", file, "MODEL.DEVICE", choose_device(device), "TEST.DTYPE", dtype]
+    if clip_weights is not None:
+        own += ["MODEL.CLIP.WEIGHTS", os.fspath(clip_weights)]
     if not is_export(file):
         files = list(config_files) or [config_beside(Path(file))]
         return load_model_config(files, [*own, *opts])
@@ -96,14 +101,15 @@ def choose_device(name: str = AUTO) -> str:
         if torch.cuda.is_available():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.split(":")[0]
+    kind, _, index = name.partition(":")
     there = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
     }
-    if kind not in there:
+    is_numbered = kind == "cuda" and index.isdecimal()
+    if kind not in there or (name != kind and not is_numbered):
         raise InputError(f"the device is {name!r}: give {AUTO}, {', '.join(there)} or cuda:1")
-    if not there[kind]:
+    if not there[kind] or (is_numbered and int(index) >= torch.cuda.device_count()):
         raise InputError(f"the device is {name!r}, which this machine has not: give {AUTO} or cpu")
     return name

@@ -64,3 +64,7 @@ def run_from_shell() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with exit_on_input_error():
         sys.exit(main())
+
+
+if __name__ == "__main__":
+    run_from_shell()

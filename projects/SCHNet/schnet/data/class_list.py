@@ -48,10 +48,10 @@ def read_class_list(path: Path) -> ClassList:
     unknown = sorted(set(content) - set(KEYS), key=str)
     if unknown:
         raise InputError(f"{path} has the key {unknown[0]!r}: the keys are {', '.join(KEYS)}")
-    names = _names(content.get("names"), path)
+    names = read_names(content.get("names"), path)
     return ClassList(
         names,
-        _palette(content.get("colors"), names, path),
+        read_palette(content.get("colors"), names, path),
         _mirror_pairs(content.get("mirror_pairs"), names, path),
         _prompts(content.get("prompts"), names, path),
     )
@@ -66,6 +66,12 @@ def voc_color(label: int) -> Color:
         green |= (bits >> 1 & 1) << (7 - shift)
         blue |= (bits >> 2 & 1) << (7 - shift)
     return red, green, blue
+
+
+def phrases_of(name: str) -> tuple[str, ...]:
+    """Give the phrases that this package knows for a name, or else the name as words."""
+    words = name.replace("-", " ").replace("_", " ").lower()
+    return PHRASES.get(name.lower().replace(" ", "-"), (words,))
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -85,11 +91,21 @@ def _load(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _names(value: Any, path: Path) -> tuple[str, ...]:
+def read_names(value: Any, path: Path, key: str = "names") -> tuple[str, ...]:
+    """Check the list of names that stands in a file.
+
+    Args:
+        value: as the YAML has it.
+        path: the file, for messages.
+        key: under which it stands there, likewise.
+
+    Raises:
+        InputError: it is no list of 2 to 255 different names.
+    """
     # YAML reads `no`, `on` and numbers as something else than words.
     if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
         raise InputError(
-            f"names in {path} is {value!r}: give a list of words in label order, quoted where YAML "
+            f"{key} in {path} is {value!r}: give a list of words in label order, quoted where YAML "
             "takes them for something else"
         )
     if not 2 <= len(value) <= IGNORE_LABEL:
@@ -123,8 +139,21 @@ def _label(name: Any, names: Sequence[str], key: str, path: Path) -> int:
     raise InputError(f"{key} in {path} has {name!r}, which is none of the names: correct it")
 
 
-def _palette(value: Any, names: Sequence[str], path: Path) -> tuple[Color, ...]:
-    given = _by_class(value, names, "colors", path)
+def read_palette(
+    value: Any, names: Sequence[str], path: Path, key: str = "colors"
+) -> tuple[Color, ...]:
+    """Check the colours that stand in a file, and choose those that do not.
+
+    Args:
+        value: as the YAML has it; None chooses all.
+        names: of the classes.
+        path: the file, for messages.
+        key: under which they stand there, likewise.
+
+    Raises:
+        InputError: they are no colours of these names.
+    """
+    given = _by_class(value, names, key, path)
     for label, color in given.items():
         if (
             not isinstance(color, list)
@@ -180,8 +209,7 @@ def _prompts(value: Any, names: Sequence[str], path: Path) -> tuple[tuple[str, .
         if isinstance(phrases, str):
             phrases = [phrases]
         if label not in given:
-            words = name.replace("-", " ").replace("_", " ").lower()
-            phrases = list(PHRASES.get(name.lower().replace(" ", "-"), (words,)))
+            phrases = list(phrases_of(name))
         if (
             not isinstance(phrases, list)
             or not phrases

@@ -23,6 +23,7 @@ from schnet.data.class_list import ClassList, read_class_list
 from schnet.data.file_names import IMAGE_ENDINGS, LABEL_ENDINGS, key_by_stem, walk_files
 from schnet.data.index import read_index
 from schnet.data.labels import IGNORE_LABEL
+from schnet.data.sides import side_of
 from schnet.data.specs import SPECS, DatasetSpec
 from schnet.errors import InputError
 
@@ -33,9 +34,6 @@ IMAGE_FOLDER, LABEL_FOLDER = "images", "labels"
 
 # It names files.
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-# A whole word, also at a hump: `left arm`, `arm_left`, `LeftArm`; not `bright`.
-_SIDES = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True)
@@ -209,16 +207,12 @@ def require_mirror_pairs(
     """
     paired = {value for pair in pairs for value in pair}
     for value, name in enumerate(classes):
-        if value not in paired and _SIDES.search(_words(name)):
+        if value not in paired and side_of(name):
             raise InputError(
                 f"label {value} of {where} is {name!r} and in none of its mirror_pairs, so that "
                 "mirrored photos would be learned with left and right swapped: add the pair there, "
                 "or set INPUT.FLIP_PROB 0.0 (and TEST.AUG.FLIP False)"
             )
-
-
-def _words(name: str) -> str:
-    return _HUMP.sub(" ", name).lower()
 
 
 def _files_below(folder: Path, endings: Sequence[str], kind: str) -> dict[str, Path]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from detectron2.config import CfgNode
+from typing import TYPE_CHECKING
 
 from schnet.data.geometry import fit_scale
+
+if TYPE_CHECKING:  # what runs an exported model alone has no Detectron2
+    from detectron2.config import CfgNode
 
 Size = tuple[int, int]
 """Height and width in pixels."""

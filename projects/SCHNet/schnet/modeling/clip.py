@@ -19,7 +19,9 @@ from schnet.fingerprints import BaseSource, fingerprint
 from schnet.modeling.clip_fast import FastResNetTower
 from schnet.modeling.clip_text import encode_prompts
 from schnet.modeling.clip_vision import ResNetTower, StageMaps, TransformerTower
+from schnet.modeling.context import is_exported
 from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_base
+from schnet.modeling.resample import SMOOTH_CUBIC, resample
 
 # CLIP's own normalisation, RGB 0..1 (clip.py of the package, _transform).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -147,6 +149,9 @@ def resize_for_clip(images: torch.Tensor, scale: float, stride: int) -> torch.Te
     Height and width are rounded apart, at least one multiple each.
     """
     multiple = SIDE_MULTIPLE if SIDE_MULTIPLE % stride == 0 else stride
+    if is_exported():
+        rows, columns = (_exported_side(side, scale, multiple) for side in images.shape[-2:])
+        return resample(images, (rows, columns), SMOOTH_CUBIC)
     height, width = (
         multiple * max(1, int(side * scale / multiple + 0.5)) for side in images.shape[-2:]
     )
@@ -155,6 +160,13 @@ def resize_for_clip(images: torch.Tensor, scale: float, stride: int) -> torch.Te
     return F.interpolate(
         images, size=(height, width), mode="bicubic", align_corners=False, antialias=True
     )
+
+
+def _exported_side(side: int, scale: float, multiple: int) -> int:
+    """As in `resize_for_clip`, in whole numbers, which stay symbolic where the side is."""
+    up, down = (scale / multiple).as_integer_ratio()
+    times = (2 * side * up + down) // (2 * down)
+    return multiple * (times + 1 // (times + 1))  # 1 instead of 0
 
 
 def build_tower(visual: nn.Module, *, fast: bool = False) -> ResNetTower | TransformerTower:

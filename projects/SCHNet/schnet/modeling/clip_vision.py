@@ -7,6 +7,9 @@ import torch.nn.functional as F
 from clip.model import ModifiedResNet, VisionTransformer
 from torch import nn
 
+from schnet.modeling.context import is_exported
+from schnet.modeling.resample import CUBIC, resample
+
 StageMaps = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -21,10 +24,13 @@ def resize_positions(table: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor
         Shape (1 + h * w, C); the table itself where it fits already.
     """
     side = round((table.shape[0] - 1) ** 0.5)
-    if grid == (side, side):
+    if not is_exported() and grid == (side, side):
         return table
     square = table[1:].float().t().reshape(1, -1, side, side)
-    resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
+    if is_exported():
+        resized = resample(square, grid, CUBIC)
+    else:
+        resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False)
     return torch.cat([table[:1], resized.flatten(2)[0].t().to(table.dtype)])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
+
 import torch
 
 
@@ -17,3 +20,22 @@ def is_traced() -> bool:
     A recorded graph should hold plain operators, which others know.
     """
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
+def is_exported() -> bool:
+    """Whether `torch.export` records the operations: the sizes of its graph may be left open.
+
+    What depends on a size must be computed by operators then, without a decision of Python's.
+    """
+    return torch.compiler.is_exporting()
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Compute in the operands' own type, whatever autocast asks for.
+
+    An export records no autocast around it, and its files cannot be read where one is switched off
+    inside the graph.
+    """
+    if is_exported():
+        return contextlib.nullcontext()
+    return torch.autocast(device_type, enabled=False)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from schnet.modeling.context import product_dtype
+from schnet.modeling.context import product_dtype, without_autocast
 from schnet.modeling.derived import Derived
 from schnet.modeling.ftm_kernels import FTMWeights, TunedFeatures, fold, tuned
 
@@ -69,6 +69,6 @@ class FTM(nn.Module):
             self._derived.clear()
             return TunedFeatures.apply(features, dtype, *weights)
         parameters = (self.tokens, *self.mlp.parameters())
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features.device.type):
             folded = self._derived.get((layer, dtype), parameters, lambda: fold(weights, dtype))
             return tuned(features, weights.rho, folded)

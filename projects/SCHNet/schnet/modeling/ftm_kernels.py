@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from schnet.modeling.context import is_exported
+
 
 class FTMWeights(NamedTuple):
     """What one layer of FTM computes with: parameters or their values.
@@ -62,6 +64,9 @@ def _attend(features: torch.Tensor, folded: FoldedWeights) -> torch.Tensor:
     products = features.to(folded.first.dtype) @ folded.first.t()
     num_tokens = folded.mixed.shape[0]
     attention, hidden = products[:, :num_tokens], products[:, num_tokens:]
+    if is_exported():  # operators that write into given memory are not plain
+        attention = attention.softmax(dim=-1)
+        return torch.cat([attention, torch.addmm(hidden, attention, folded.mixed)], dim=-1)
     # In 16 bits the softmax would lose the small weights.
     attention.copy_(attention.softmax(dim=-1, dtype=torch.float32))
     torch.addmm(hidden, attention, folded.mixed, out=hidden)
@@ -81,6 +86,8 @@ def tuned(features: torch.Tensor, rho: torch.Tensor, folded: FoldedWeights) -> t
     """
     flat = features.reshape(-1, features.shape[-1])
     change = _change(_attend(flat, folded), folded)
+    if is_exported():
+        return torch.addcmul(flat, change.to(flat.dtype), rho.to(flat.dtype)).view(features.shape)
     result = change if change.dtype == flat.dtype else torch.empty_like(flat)
     torch.addcmul(flat, change.to(flat.dtype), rho.to(flat.dtype), out=result)
     return result.view(features.shape)

@@ -13,6 +13,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import nn
 
+from schnet.modeling.context import without_autocast
 from schnet.modeling.decoder import BoundaryDecoder
 from schnet.modeling.losses import SegmentationLoss
 from schnet.modeling.srm import SRM, SimModule
@@ -52,7 +53,7 @@ class TextClassifier(nn.Module):
         if text is None:
             raise ValueError("the text classifier needs CLIP's text features")
         embeddings = self.project(features)
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features.device.type):
             unit = F.normalize(embeddings.float(), dim=1)
             scale = self.log_scale.exp().clamp(max=MAX_COSINE_SCALE)
             return scale * torch.einsum("behw,ke->bkhw", unit, text.float())

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from segment_anything.modeling.image_encoder import get_rel_pos
 
+from schnet.modeling.context import is_exported
+from schnet.modeling.resample import LINEAR, axis_matrix
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -31,6 +34,8 @@ class Positions:
             rel_pos_w: by distance in columns, likewise.
             window: H and W in tokens.
         """
+        if is_exported():
+            return cls(_by_distance(rel_pos_h, window[0]), _by_distance(rel_pos_w, window[1]))
         return cls(
             get_rel_pos(window[0], window[0], rel_pos_h),
             get_rel_pos(window[1], window[1], rel_pos_w),
@@ -53,3 +58,17 @@ class Positions:
         )
         spread = rows.repeat_interleave(len(columns), dim=0)
         return torch.cat([spread, columns.repeat(len(rows), 1)], dim=-1)
+
+
+def _by_distance(table: torch.Tensor, side: int) -> torch.Tensor:
+    """What get_rel_pos gives for queries and keys of one side, (side, side, d), which may be open.
+
+    Args:
+        table: embeddings by distance, (2 * its side - 1, d).
+        side: in tokens.
+    """
+    known = table.shape[0]
+    if not isinstance(side, int) or 2 * side - 1 != known:
+        table = axis_matrix(known, 2 * side - 1, LINEAR, table.device) @ table
+    numbers = torch.arange(side, device=table.device)
+    return table[numbers[:, None] - numbers + (side - 1)]

@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from schnet.modeling.context import is_exported
+from schnet.modeling.resample import SMOOTH_LINEAR, resample
+
 
 def resize_map(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Resize a map (B, C, h, w) bilinearly to (B, C, *size), antialiased where it shrinks."""
+    if is_exported():
+        # One formula for both: the smooth kernel is the plain one where it does not shrink.
+        return resample(x, size, SMOOTH_LINEAR)
     if x.shape[-2:] == size:
         return x
     if x.shape[-2] > size[0] or x.shape[-1] > size[1]:

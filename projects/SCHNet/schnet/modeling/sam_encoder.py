@@ -13,10 +13,12 @@ from torch import nn
 from schnet.checkpoint import read_state_dict
 from schnet.fingerprints import BaseSource, fingerprint
 from schnet.modeling.attention import attend_masked
-from schnet.modeling.context import is_traced
+from schnet.modeling.context import is_exported, is_traced
 from schnet.modeling.fast_layer import FastLayer
 from schnet.modeling.frozen import FreezableModule, fixed_initialisation, load_base
 from schnet.modeling.positions import Positions
+from schnet.modeling.resample import LINEAR, resample
+from schnet.modeling.windows import crop_from_windows, split_into_windows
 
 PATCH_SIZE = 16
 PREFIX = "image_encoder."
@@ -69,6 +71,19 @@ class SamAttention(Attention):
         positions = Positions.gather(self.rel_pos_h, self.rel_pos_w, (height, width))
         attended = attend_masked(q, k, v, positions.to(q.dtype))
         return self.proj(attended.transpose(1, 2).reshape(batch, height, width, dim))
+
+
+class SamBlock(Block):
+    """segment_anything's layer, whose windows an exported graph cuts out of grids of any size."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens (B, h, w, C) to the next layer's, of the same shape."""
+        if not is_exported() or not self.window_size:
+            return super().forward(x)
+        # window_partition asks in Python whether there is anything to pad.
+        windows = split_into_windows(self.norm1(x), self.window_size)
+        x = x + crop_from_windows(self.attn(windows), x.shape[0], (x.shape[1], x.shape[2]))
+        return x + self.mlp(self.norm2(x))
 
 
 class SamEncoder(FreezableModule):
@@ -134,16 +149,18 @@ class SamEncoder(FreezableModule):
         return self.blocks[index](tokens)
 
     def _positions(self, grid: tuple[int, int]) -> torch.Tensor:
+        table = self.pos_embed.permute(0, 3, 1, 2)
+        if is_exported():
+            return resample(table, grid, LINEAR).permute(0, 2, 3, 1)
         if tuple(self.pos_embed.shape[1:3]) == grid:
             return self.pos_embed
-        table = self.pos_embed.permute(0, 3, 1, 2)
         resized = F.interpolate(table, size=grid, mode="bilinear", align_corners=False)
         return resized.permute(0, 2, 3, 1)
 
 
 def _build_block(variant: SamVariant, grid: int, *, is_global: bool) -> Block:
     window = 0 if is_global else variant.window_size
-    block = Block(
+    block = SamBlock(
         dim=variant.dim,
         num_heads=variant.num_heads,
         norm_layer=partial(nn.LayerNorm, eps=1e-6),

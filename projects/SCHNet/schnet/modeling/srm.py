@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from schnet.modeling.context import is_exported, without_autocast
 from schnet.modeling.resize import resize_map
 
 
@@ -25,7 +26,7 @@ class SimModule(nn.Module):
         Returns:
             f_sim, shape (B, E), in fp32.
         """
-        with torch.autocast(cls.device.type, enabled=False):
+        with without_autocast(cls.device.type):
             text = text.float()
             cosine = F.normalize(cls.float(), dim=-1) @ text.t()
             return (logit_scale.float() * cosine).softmax(dim=-1) @ text
@@ -79,8 +80,13 @@ class SRM(nn.Module):
         clip = clip.contiguous(memory_format=torch.channels_last)
         # A bilinear resize and a 1x1 convolution commute exactly (the weights of the resize add
         # up to one, so the bias passes as well): do the cheap one on the smaller map.
-        if clip.shape[-2] * clip.shape[-1] > grid[0] * grid[1]:
+        if self._resizes_first(clip, grid):
             projected = self.project(resize_map(clip, grid))
         else:
             projected = resize_map(self.project(clip), grid)
         return projected.permute(0, 2, 3, 1)
+
+    def _resizes_first(self, clip: torch.Tensor, grid: tuple[int, int]) -> bool:
+        if is_exported():  # with open sizes; the larger maps have the fewer channels
+            return self.project.in_channels < self.project.out_channels
+        return clip.shape[-2] * clip.shape[-1] > grid[0] * grid[1]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,27 @@ def pad_to_windows(
     return split.transpose(2, 3).reshape(-1, *window, dim)
 
 
+def split_into_windows(tokens: torch.Tensor, side: int) -> torch.Tensor:
+    """All square windows, padded with zeros, without a decision that depends on the grid's size.
+
+    Args:
+        tokens: shape (B, h, w, D); h and w may be symbolic.
+        side: of a window, in tokens.
+
+    Returns:
+        Shape (B * windows, side, side, D); row by row of windows.
+    """
+    height, width, dim = tokens.shape[1:]
+    down, across = (height + side - 1) // side, (width + side - 1) // side
+    padded = F.pad(tokens, (0, 0, 0, across * side - width, 0, down * side - height))
+    split = padded.unflatten(2, (across, side)).unflatten(1, (down, side))
+    return split.transpose(2, 3).reshape(-1, side, side, dim)
+
+
 def crop_from_windows(windows: torch.Tensor, batch: int, grid: tuple[int, int]) -> torch.Tensor:
     """Undo `pad_to_windows`: (B * windows, H, W, D) to the real tokens (B, h, w, D)."""
     height, width = windows.shape[1:3]
-    down, across = -(-grid[0] // height), -(-grid[1] // width)
+    down, across = (grid[0] + height - 1) // height, (grid[1] + width - 1) // width
     split = windows.reshape(batch, down, across, height, width, -1).transpose(2, 3)
     whole = split.reshape(batch, down * height, across * width, -1)
     return whole[:, : grid[0], : grid[1]]

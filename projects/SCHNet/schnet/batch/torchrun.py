@@ -1,0 +1,41 @@
+"""Ending under torchrun, which ends all processes as soon as one has failed."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+
+from schnet.batch.shard import Shard
+
+_POLL_SECONDS = 0.5
+
+
+def wait_for_all(shard: Shard, failed: bool) -> None:
+    """Let the other processes finish, where this one is about to end with a failure.
+
+    Without it, a photo that cannot be read would end the work of all. It goes by the store that
+    torchrun keeps for its processes; where it keeps none, nobody waits.
+
+    Args:
+        shard: this process.
+        failed: whether it will end with another exit code than 0.
+    """
+    environment = os.environ
+    if shard.world == 1 or "TORCHELASTIC_RUN_ID" not in environment:
+        return
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    from torch.distributed import TCPStore  # it is there, since torchrun is its command
+
+    store = TCPStore(
+        environment["MASTER_ADDR"],
+        int(environment["MASTER_PORT"]),
+        is_master=False,
+        timeout=timedelta(minutes=1),
+    )
+    key = f"schnet-parse-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    through = store.add(key, 1)
+    while failed and through < shard.world:
+        time.sleep(_POLL_SECONDS)
+        through = store.add(key, 0)
