@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -183,8 +183,10 @@ def run_job(
         before = sum(job.rows(shard) for shard in done)
         units = list(source.units(job.missing(done)))
         if units:
-            rows = _parsed_rows(units, job, load, workers)
-            with tqdm(total=job.photos, initial=before, desc="parsing", unit="photo") as bar:
+            with (
+                contextlib.closing(_parsed_rows(units, job, load, workers)) as rows,
+                tqdm(total=job.photos, initial=before, desc="parsing", unit="photo") as bar,
+            ):
                 errors |= _commit(rows, ShardCollector(job, done), folder, job, bar)
         if units or not (folder / SUCCESS_FILE).is_file():
             write_success(folder, job, errors)
@@ -229,7 +231,7 @@ def _require_room(workers: Workers) -> None:
 
 def _parsed_rows(
     units: Sequence[ReadUnit], job: Job, load: Callable[[], PhotoParser], workers: Workers
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Rows as they are finished, in any order.
 
     Raises:
@@ -239,12 +241,15 @@ def _parsed_rows(
     context.enable_progress_bars = False
     with DataContext.current(context):
         dataset = _dataset(units, job, load, workers)
+        tables = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
         try:
-            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-                for row in cast(pa.Table, table).to_pylist():
-                    if row["fatal"] is not None:
-                        raise InputError(row["fatal"])
-                    yield row
+            # Closed before Ray is: what is under way would wait for it without end.
+            with contextlib.closing(cast(Generator[pa.Table, None, None], tables)):
+                for table in tables:
+                    for row in table.to_pylist():
+                        if row["fatal"] is not None:
+                            raise InputError(row["fatal"])
+                        yield row
         except _DEATHS as error:
             raise InputError(
                 f"workers died again and again ({type(error).__name__}), most often for want of "

@@ -51,8 +51,8 @@ def write_shard(folder: Path, job: Job, shard: int, rows: Sequence[Row]) -> None
         folder: of the job.
         job: whose shard it is.
         shard: its number.
-        rows: `id`, `height`, `width`, `labels`, `areas` (K numbers) and `error` of each photo, in
-            order; None where there is none.
+        rows: `id`, `height`, `width`, `data` (the PNG), `areas` (K numbers) and `error` of each
+            photo, in order; None where there is none.
 
     Raises:
         ValueError: the rows are not as many as the shard's photos.
@@ -60,10 +60,7 @@ def write_shard(folder: Path, job: Job, shard: int, rows: Sequence[Row]) -> None
     if len(rows) != job.rows(shard):
         raise ValueError(f"shard {shard} has {len(rows)} rows of {job.rows(shard)}")
     schema = output_schema(job)
-    named = [{**row, "areas": _named(job.classes, row["areas"])} for row in rows]
-    table = pa.Table.from_pylist(
-        [{name: row[name] for name in schema.names} for row in named], schema=schema
-    )
+    table = pa.Table.from_pylist([_output_row(job.classes, row) for row in rows], schema=schema)
     with atomic_path(shard_path(folder, shard)) as temporary:
         # PNGs do not get smaller.
         pq.write_table(table, temporary, compression={"id": "zstd", "error": "zstd"})
@@ -87,8 +84,11 @@ def count_errors(path: Path) -> int:
     return len(errors) - errors.null_count
 
 
-def _named(classes: Sequence[str], areas: Sequence[int] | None) -> dict[str, int] | None:
-    return None if areas is None else dict(zip(classes, areas, strict=True))
+def _output_row(classes: Sequence[str], row: Row) -> dict[str, Any]:
+    areas = row["areas"]
+    kept = {name: row[name] for name in ("id", "height", "width", "error")}
+    named = None if areas is None else dict(zip(classes, areas, strict=True))
+    return {**kept, "labels": row["data"], "areas": named}
 
 
 def _own_version() -> str:
