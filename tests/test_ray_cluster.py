@@ -10,21 +10,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from parsing_fakes import fake_parser
 from PIL import Image
-from ray_fakes import UNREADABLE, SlowLoad, make_job, write_model, write_photos
+from ray_fakes import UNREADABLE, SlowLoad, SlowParser, make_job, write_model, write_photos
 
 from schnet.data.label_maps import decode_label
 from schnet.errors import InputError
 from schnet.inference import Parser
+from schnet.parsing import ByteArray, Parsing
 from schnet.photo_parser import PhotoParser
-from schnet.ray_pipeline.model_choice import ModelChoice
+from schnet.ray_pipeline.model_choice import ModelChoice, ModelIdentity
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray.data", reason="Ray is not installed: make env-extras")
@@ -174,20 +176,47 @@ def no_model() -> PhotoParser:
     raise InputError("the model is not there: put it there")
 
 
-def test_what_ends_a_job_is_one_sentence(pipeline: ModuleType, tmp_path: Path) -> None:
-    ids = write_photos(tmp_path / "photos", 18)
+class Killer(SlowParser):
+    """A model whose process ends at a photo of 22 rows."""
+
+    def parse_arrays(
+        self, images: Sequence[ByteArray], probabilities: bool = False
+    ) -> list[Parsing]:
+        if any(len(image) == 22 for image in images):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [Parsing(image[..., 0] * 0, self.classes, self.palette) for image in images]
+
+
+def killer() -> PhotoParser:
+    return Killer(fake_parser(), 0)
+
+
+@pytest.fixture
+def small(pipeline: ModuleType, tmp_path: Path) -> Callable[..., None]:
+    """A function that runs a job of 18 photos with a loader on workers."""
+    count = len(write_photos(tmp_path / "photos", 18))
     source = pipeline.open_input(tmp_path / "photos")
-    job = make_job(
-        pytest.importorskip("schnet.ray_pipeline.model_choice").ModelIdentity(
-            "x", ("a",), ((0,) * 3,)
-        ),
-        source.describe(),
-        len(ids),
-        4,
-    )
+    known = ModelIdentity("x", ("background", "bright"), ((0, 0, 0), (9, 9, 9)))
+    job = make_job(known, source.describe(), count, 4)
+
+    def run(load: Callable[[], PhotoParser], **workers: float) -> None:
+        pipeline.run_job(source, job, tmp_path / "out", load, pipeline.Workers(**workers))
+
+    return run
+
+
+def test_what_cannot_run_is_one_sentence(small: Callable[..., None]) -> None:
     with pytest.raises(InputError, match="^the model is not there: put it there$"):
-        pipeline.run_job(source, job, tmp_path / "out", no_model, pipeline.Workers())
+        small(no_model)
     with pytest.raises(InputError, match="take 3 CPUs, and the cluster has 2"):
-        pipeline.run_job(source, job, tmp_path / "out", no_model, pipeline.Workers(actors=2))
+        small(no_model, actors=2)
     with pytest.raises(InputError, match="of 1 GPUs do not fit a cluster with 0"):
-        pipeline.run_job(source, job, tmp_path / "out", no_model, pipeline.Workers(gpus=1))
+        small(no_model, gpus=1)
+
+
+def test_a_photo_that_kills_every_worker_ends_the_job(
+    small: Callable[..., None], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="workers died again and again"):
+        small(killer, batch_size=2)
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
