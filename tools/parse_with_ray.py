@@ -127,6 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         source.photos,
         args.rows_per_shard,
     )
+    # Its plan and its logs' folder would stand between the lines of the progress bar.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     with cluster(args.address, args.temp_dir):
         gpus = ray.cluster_resources().get("GPU", 0) if args.num_gpus else 0
         actors = args.actors or max(1, int(gpus // (args.num_gpus or 1)))
