@@ -144,11 +144,22 @@ def write_label_png(path: PathLike, labels: UInt8Array, palette: Sequence[Sequen
         palette: (red, green, blue) in 0..255 for the values 0, 1, ...; other values are shown in
             white.
     """
+    with atomic_path(path) as temporary:
+        _palette_image(labels, palette).save(temporary, format="PNG")
+
+
+def label_png(labels: UInt8Array, palette: Sequence[Sequence[int]]) -> bytes:
+    """The bytes of what `write_label_png` would write."""
+    file = io.BytesIO()
+    _palette_image(labels, palette).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _palette_image(labels: UInt8Array, palette: Sequence[Sequence[int]]) -> Image.Image:
     flat = [channel for color in palette for channel in color]
     image = Image.fromarray(np.ascontiguousarray(labels))
     image.putpalette(flat + [255] * (768 - len(flat)))
-    with atomic_path(path) as temporary:
-        image.save(temporary, format="PNG")
+    return image
 
 
 def _decode_grey_png(data: bytes) -> UInt8Array | None:
