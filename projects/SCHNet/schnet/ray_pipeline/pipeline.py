@@ -241,10 +241,10 @@ def _parsed_rows(
     context.enable_progress_bars = False
     with DataContext.current(context):
         dataset = _dataset(units, job, load, workers)
-        tables = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
+        batches = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
         try:
             # Closed before Ray is: what is under way would wait for it without end.
-            with contextlib.closing(cast(Generator[pa.Table, None, None], tables)):
+            with contextlib.closing(cast(Generator[pa.Table, None, None], batches)) as tables:
                 for table in tables:
                     for row in table.to_pylist():
                         if row["fatal"] is not None:
