@@ -242,10 +242,9 @@ def _parsed_rows(
     with DataContext.current(context):
         dataset = _dataset(units, job, load, workers)
         batches = iter(dataset.iter_batches(batch_size=None, batch_format="pyarrow"))
-        tables = cast(Generator[pa.Table, None, None], batches)
         try:
             # Closed before Ray is: what is under way would wait for it without end.
-            with contextlib.closing(tables):
+            with contextlib.closing(cast(Generator[pa.Table, None, None], batches)) as tables:
                 for table in tables:
                     for row in table.to_pylist():
                         if row["fatal"] is not None:
