@@ -89,6 +89,14 @@ def write_tiny_model(folder: Path) -> tuple[Path, Path]:
     return config, weights
 
 
+def write_tiny_run(folder: Path) -> Path:
+    """Write a run's folder: `model_best.pth` and `config.yaml` of the tiny model."""
+    config, weights = write_tiny_model(folder)
+    weights.rename(folder / "model_best.pth")
+    config.rename(folder / "config.yaml")
+    return folder
+
+
 def load_script(path: str) -> ModuleType:
     """Import a script of the repository, such as `tools/contact_sheet.py`."""
     file = REPOSITORY / path

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import TINY_OPTS
 from detectron2.modeling import build_model
-from parsing_fakes import ThresholdModel, fake_parser, half_bright, write_tiny_model
+from parsing_fakes import ThresholdModel, fake_parser, half_bright, write_tiny_model, write_tiny_run
 from PIL import Image
 
 from schnet.config import load_config
@@ -96,11 +96,7 @@ def test_from_config_parses_as_it_is_tested(tmp_path: Path, opts: tuple[str, ...
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder: `model_best.pth` and `config.yaml` of the tiny model."""
-    folder = tmp_path_factory.mktemp("run")
-    config, weights = write_tiny_model(folder)
-    weights.rename(folder / "model_best.pth")
-    config.rename(folder / "config.yaml")
-    return folder
+    return write_tiny_run(tmp_path_factory.mktemp("run"))
 
 
 def load(run: Path, *opts: str) -> Parser:

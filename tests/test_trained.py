@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parsing_fakes import write_tiny_model
+from parsing_fakes import write_tiny_run
 
 from schnet.errors import InputError
 from schnet.trained import choose_device, find_weights, trained_config
@@ -16,11 +16,7 @@ from schnet.trained import choose_device, find_weights, trained_config
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with `model_best.pth` and `config.yaml`."""
-    folder = tmp_path_factory.mktemp("run")
-    config, weights = write_tiny_model(folder)
-    weights.rename(folder / "model_best.pth")
-    config.rename(folder / "config.yaml")
-    return folder
+    return write_tiny_run(tmp_path_factory.mktemp("run"))
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from schnet.engines import engine_of, pin_weights
 from schnet.errors import InputError, exit_on_input_error
 from schnet.ray_pipeline.model_choice import ModelChoice
 
@@ -87,6 +88,8 @@ def _require_ray() -> None:
 
 def _choose_model(args: argparse.Namespace) -> ModelChoice:
     weights = args.weights if "://" in args.weights else os.path.abspath(args.weights)
+    # Now, for all: a better checkpoint may come before the last actor loads one.
+    weights = pin_weights(weights, engine_of(weights))
     return ModelChoice(
         weights,
         device="cuda" if args.num_gpus else "cpu",

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from schnet.data.label_maps import check_same_size, read_label
 from schnet.data.labels import IGNORE_LABEL
-from schnet.data.reading import EncodedImage
+from schnet.data.reading import EncodedImage, turned_upright
 from schnet.drawing import at_least
 from schnet.errors import InputError
 from schnet.evaluation.counts import ParsingCounts
@@ -33,16 +33,6 @@ from schnet.visualization import (
 LABEL_ENDING = ".png"
 # Longer side of each of the three pictures, in pixels: small photos are enlarged to the first.
 _SMALLEST, _LARGEST = 320, 640
-# How a photo as stored is turned upright, by its EXIF orientation.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 @dataclass(frozen=True)
@@ -163,10 +153,7 @@ class Comparison:
         if photo.matching(truth.shape).turned:
             return truth
         check_same_size((photo.height, photo.width), truth, path, file)
-        method = _UPRIGHT.get(photo.orientation)
-        if method is None:
-            return truth
-        return np.asarray(Image.fromarray(truth).transpose(method))
+        return turned_upright(truth, photo.orientation)
 
 
 def _picture(parsing: Parsing, truth: ByteArray | None, caption: str) -> ByteArray:

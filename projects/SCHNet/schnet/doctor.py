@@ -11,9 +11,10 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
+
+from schnet.versions import UNKNOWN, version_of
 
 MINIMUM_PYTHON = (3, 10)
 _PIP = "pip install -e . in the repository (or make env)"
@@ -76,7 +77,8 @@ def examine(weights: str = "") -> Iterator[Finding]:
         What was found, as it is found.
     """
     yield _python()
-    yield Finding("schnet", _version("schnet") or "from a checkout, not installed")
+    own = version_of("schnet")
+    yield Finding("schnet", "from a checkout, not installed" if own == UNKNOWN else own)
     for package in PACKAGES:
         yield _examine_package(package)
     for subject, look in (
@@ -98,13 +100,6 @@ def _python() -> Finding:
     return Finding("python", f"{platform.python_version()} on {platform.platform()}", remedy)
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
-
-
 def _examine_package(package: Package) -> Finding:
     try:
         module = importlib.import_module(package.module)
@@ -116,7 +111,8 @@ def _examine_package(package: Package) -> Finding:
         return Finding(package.name, "not installed", package.remedy)
     except Exception as error:  # whatever a broken package raises is what is to be told
         return Finding(package.name, f"broken: {_one_line(error)}", package.remedy)
-    return Finding(package.name, _version(package.name) or _own_version(module))
+    found = version_of(package.name)
+    return Finding(package.name, _own_version(module) if found == UNKNOWN else found)
 
 
 def _own_version(module: ModuleType) -> str:
@@ -190,12 +186,11 @@ def _official_files() -> Iterator[Finding]:
 
 def _given_weights(weights: str) -> Finding:
     from schnet.downloads import file_digest
+    from schnet.engines import ONNX, engine_of, load_photo_parser
 
     subject = f"weights {weights}"
-    if weights.endswith(".onnx"):
-        from schnet.onnx_parser import OnnxParser
-
-        parser = OnnxParser.load(weights)
+    if engine_of(weights) == ONNX:
+        parser = load_photo_parser(weights, ONNX)
         told = f"an exported graph of {len(parser.classes)} classes"
         return Finding(subject, f"{told}, SHA-256 {file_digest(weights, 'sha256')[:12]}…")
     from schnet.trained import trained_config

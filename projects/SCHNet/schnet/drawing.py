@@ -9,7 +9,7 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 from detectron2.utils.visualizer import Visualizer
 
-from schnet.parsing import UNDRAWN, Parsing, background_numbers
+from schnet.parsing import Parsing, background_numbers
 from schnet.visualization import MARGIN, PAPER, ByteArray, legend
 
 OVERLAY_ALPHA = 0.55
@@ -37,10 +37,9 @@ def draw_overlay(image: ByteArray, parsing: Parsing) -> ByteArray:
     metadata = Metadata(
         stuff_classes=list(parsing.classes), stuff_colors=[list(c) for c in parsing.palette]
     )
-    background = background_numbers(parsing.classes)
-    labels = np.where(np.isin(parsing.labels, background), np.uint8(UNDRAWN), parsing.labels)
+    labels = at_least(parsing.drawn_labels(), OVERLAY_SIDE)
     visualizer = Visualizer(at_least(image, OVERLAY_SIDE), metadata)
-    drawn = visualizer.draw_sem_seg(at_least(labels, OVERLAY_SIDE), alpha=OVERLAY_ALPHA)
+    drawn = visualizer.draw_sem_seg(labels, alpha=OVERLAY_ALPHA)
     return drawn.get_image()
 
 
@@ -51,12 +50,7 @@ def at_least(picture: ByteArray, side: int) -> ByteArray:
         picture: (H, W, 3) or (H, W) uint8.
         side: pixels.
     """
-    scale = side / max(picture.shape[:2])
-    if scale <= 1:
-        return picture
-    height, width = (max(1, round(length * scale)) for length in picture.shape[:2])
-    method = cv2.INTER_NEAREST_EXACT if picture.ndim == 2 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=method), np.uint8)
+    return _scaled(picture, max(1.0, side / max(picture.shape[:2])))
 
 
 def parts_in(parsing: Parsing, min_share: float = 0.0) -> list[int]:
@@ -153,5 +147,6 @@ def _scaled(picture: ByteArray, scale: float) -> ByteArray:
     if scale == 1:
         return picture
     height, width = (max(1, round(length * scale)) for length in picture.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    method = cv2.INTER_NEAREST_EXACT if picture.ndim == 2 else smooth
     return np.asarray(cv2.resize(picture, (width, height), interpolation=method), np.uint8)

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from schnet.export_file import (
 from schnet.model_state import StoredWeights, fit_weights, stored_state
 from schnet.run_config import CONFIG_FILE, config_beside
 from schnet.setup import load_model_config
+from schnet.versions import version_of
 
 DTYPES = ("float32", "float16", "bfloat16")
 CHECKPOINT_FILE = "model_exported.pth"
@@ -203,15 +203,8 @@ def _header_of(
         iteration=stored.iteration,
         best=stored.best,
         evaluation=evaluation,
-        schnet_version=_own_version(),
+        schnet_version=version_of("schnet"),
     )
-
-
-def _own_version() -> str:
-    try:
-        return version("schnet")
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
 
 
 def _summary(path: Path, source: Path, tensors: int, header: ExportHeader) -> Exported:

@@ -104,9 +104,12 @@ class Parsing:
         """
         if self.image is None:
             raise InputError("this parsing has no photo to draw on: parse with keep_images=True")
+        return overlay(self.image, self.drawn_labels(), self.palette, alpha, ignore_label=UNDRAWN)
+
+    def drawn_labels(self) -> ByteArray:
+        """The labels as they are drawn over the photo, (H, W): `UNDRAWN` for the background."""
         background = background_numbers(self.classes)
-        drawn = np.where(np.isin(self.labels, background), np.uint8(UNDRAWN), self.labels)
-        return overlay(self.image, drawn, self.palette, alpha, ignore_label=UNDRAWN)
+        return np.where(np.isin(self.labels, background), np.uint8(UNDRAWN), self.labels)
 
     def save_png(self, path: str | os.PathLike[str]) -> None:
         """Write the labels as an index PNG in the palette, atomically; pixel value = label."""

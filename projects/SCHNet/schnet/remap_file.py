@@ -11,6 +11,7 @@ import yaml
 
 from schnet.data.class_list import read_names, read_palette
 from schnet.data.labels import Color
+from schnet.data.yaml_files import read_mapping
 from schnet.errors import InputError
 
 BACKGROUND, IGNORE, ERROR = "background", "ignore", "error"
@@ -42,7 +43,7 @@ def read_remap_file(path: Path) -> RemapFile:
         InputError: it cannot be read, lacks a key, has an unknown one, or one twice, or a value is
             of another kind.
     """
-    content = _load(path)
+    content = read_mapping(path, "classes, map and default", _StrictLoader)
     unknown = sorted(set(content) - set(KEYS), key=str)
     if unknown:
         raise InputError(f"{path} has the key {unknown[0]!r}: the keys are {', '.join(KEYS)}")
@@ -77,15 +78,3 @@ class _StrictLoader(yaml.SafeLoader):
             line = node.start_mark.line + 1
             raise yaml.YAMLError(f"{twice!r} stands twice in the mapping of line {line}")
         return super().construct_mapping(node, deep)
-
-
-def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path} cannot be read as YAML ({' '.join(str(error).split())}): correct it"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is no mapping: give it classes, map and default")
-    return content

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 
 from schnet.checkpoint_files import choose_checkpoint, find_checkpoints
 from schnet.config import override
+from schnet.data.labels import Color
 from schnet.errors import InputError
 from schnet.export_file import ENDING, is_export
 from schnet.exported import exported_config
@@ -60,6 +62,24 @@ def trained_config(
     if config_files:
         raise InputError(f"{file} is an export, which has its own config: leave --config-file out")
     return override(exported_config(file), [*own[2:], *opts])
+
+
+def label_settings(cfg: CfgNode) -> list[str]:
+    """What label maps depend on besides the file of weights: three sections of a config, as text.
+
+    Where the weights lie and what device runs them is no part of it.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = cfg.MODEL.DEVICE = ""
+    return [cfg.MODEL.dump(), cfg.INPUT.dump(), cfg.TEST.dump()]
+
+
+def label_list(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Names and colours (r, g, b) of the labels that a config parses into, in label order."""
+    labels = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    palette = tuple((int(r), int(g), int(b)) for r, g, b in labels.stuff_colors)
+    return tuple(labels.stuff_classes), palette
 
 
 def find_weights(weights: str | os.PathLike[str]) -> str:

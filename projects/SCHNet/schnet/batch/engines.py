@@ -6,17 +6,18 @@ Each engine is imported when it is chosen: an exported model needs neither torch
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from schnet.batch.run_file import RunIdentity, digest_of
 from schnet.downloads import file_digest
+from schnet.engines import ONNX, TORCH, engine_of, load_photo_parser, pin_weights
 from schnet.errors import InputError
 from schnet.photo_parser import PhotoParser
 
-ENGINES = ("auto", "torch", "onnx")
-ONNX_ENDING = ".onnx"
+AUTO = "auto"
+ENGINES = (AUTO, TORCH, ONNX)
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,8 @@ class EngineOptions:
         Raises:
             InputError: an option is given that the engine has not.
         """
-        onnx = self.weights.lower().endswith(ONNX_ENDING)
-        engine = self.engine if self.engine != "auto" else ("onnx" if onnx else "torch")
-        if engine == "onnx":
+        engine = engine_of(self.weights) if self.engine == AUTO else self.engine
+        if engine == ONNX:
             for option, value in (
                 ("--device", self.device != "auto"),
                 ("--dtype", self.dtype != "auto"),
@@ -69,6 +69,14 @@ class EngineOptions:
                     )
         return engine
 
+    def pinned(self) -> EngineOptions:
+        """The same with the one file of weights that a folder stands for.
+
+        Raises:
+            InputError: there is none, or an option is given that the engine has not.
+        """
+        return replace(self, weights=pin_weights(self.weights, self.chosen()))
+
 
 def load_parser(options: EngineOptions) -> PhotoParser:
     """Load the model.
@@ -76,19 +84,17 @@ def load_parser(options: EngineOptions) -> PhotoParser:
     Raises:
         InputError: a file is missing or cannot be used.
     """
-    if options.chosen() == "onnx":
-        from schnet.onnx_parser import OnnxParser
-
-        return OnnxParser.load(options.weights)
-    from schnet.inference import Parser
-
+    engine = options.chosen()
+    if engine == ONNX:
+        return load_photo_parser(options.weights, engine)
     words: dict[str, Any] = {}
     if options.classes is not None:
         words = {"classes": list(options.classes), "clip_weights": options.clip_weights}
     elif options.clip_weights:
         raise InputError("--clip-weights is for --classes: give names to parse by, or leave it out")
-    return Parser.load(
+    return load_photo_parser(
         options.weights,
+        engine,
         device=options.device,
         dtype=options.dtype,
         config_files=options.config_files,
@@ -105,7 +111,7 @@ def identity_of(options: EngineOptions) -> RunIdentity:
     """
     engine = options.chosen()
     parts = {"the engine": engine}
-    if engine == "onnx":
+    if engine == ONNX:
         parts["the weights"] = _file_digest(options.weights, "the exported model")
     else:
         parts |= _torch_parts(options)
@@ -120,7 +126,7 @@ def identity_of(options: EngineOptions) -> RunIdentity:
 
 
 def _torch_parts(options: EngineOptions) -> dict[str, str]:
-    from schnet.trained import trained_config
+    from schnet.trained import label_settings, trained_config
     from schnet.weight_files import locate_weights
 
     cfg = trained_config(
@@ -129,12 +135,10 @@ def _torch_parts(options: EngineOptions) -> dict[str, str]:
         options.dtype,
         config_files=options.config_files,
         opts=options.opts,
-    ).clone()
-    cfg.defrost()
+    )
     weights = _file_digest(locate_weights(cfg.MODEL.WEIGHTS, "--weights"), "the weights")
-    cfg.MODEL.WEIGHTS = cfg.MODEL.DEVICE = ""
-    settings = "\n".join(part.dump() for part in (cfg.MODEL, cfg.INPUT, cfg.TEST))
-    return {"the weights": weights, "the model's config": digest_of(settings)}
+    settings = digest_of("\n".join(label_settings(cfg)))
+    return {"the weights": weights, "the model's config": settings}
 
 
 def _file_digest(path: str | os.PathLike[str], kind: str) -> str:

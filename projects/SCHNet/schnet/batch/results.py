@@ -103,7 +103,7 @@ class ResultWriter:
         beginning = self._workspace.unfinished / str(job.number)
         beginning.mkdir()
         try:
-            areas = class_areas(parsing)
+            areas = parsing.areas()
             outputs = self._draw(job, parsing, areas, beginning)
             files = _flat(outputs)
             self._refuse_foreign(job, files)
@@ -172,12 +172,6 @@ class ResultWriter:
             (self._workspace.folder / file).unlink(missing_ok=True)
         for parent in {Path(file).parent for file in job.earlier} - {Path()}:
             _quietly((self._workspace.folder / parent).rmdir)
-
-
-def class_areas(parsing: Parsing) -> dict[str, int]:
-    """Pixels of each class, in label order; those that a remap left without a label not counted."""
-    counts = np.bincount(parsing.labels.ravel(), minlength=256)
-    return {name: int(counts[label]) for label, name in enumerate(parsing.classes)}
 
 
 def mask_name(label: int, name: str) -> str:

@@ -18,10 +18,10 @@ from schnet.batch.layout import (
     results_file,
     unfinished_folder,
 )
-from schnet.batch.locks import is_held, try_lock, waiting_lock
 from schnet.batch.names import Planned, plan_names
 from schnet.batch.shard import Shard
 from schnet.errors import InputError
+from schnet.file_locks import is_held, try_lock, waiting_lock
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
     options = _engine_options(args)
     inputs = [text for text in args.inputs if text != STANDARD_INPUT]
     images = collect_images(inputs, listed=_listed(args, shard))
+    options = options.pinned()
     identity = identity_of(options)
     check_run(args.output, identity, args.overwrite)
     parser = load_parser(options)

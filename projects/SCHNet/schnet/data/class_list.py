@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from schnet.data.labels import IGNORE_LABEL, PHRASES, Color
+from schnet.data.yaml_files import read_mapping
 from schnet.errors import InputError
 
 KEYS = ("names", "colors", "mirror_pairs", "prompts")
@@ -75,20 +74,12 @@ def phrases_of(name: str) -> tuple[str, ...]:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             f"there is no {path}: write one with a line `names: [background, ...]` in label order, "
             "as datasets/README.md shows"
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(
-            f"{path} cannot be read as YAML ({' '.join(str(error).split())}): correct it"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is no mapping: give it a line `names: [background, ...]`")
-    return content
+        )
+    return read_mapping(path, "a line `names: [background, ...]`")
 
 
 def read_names(value: Any, path: Path, key: str = "names") -> tuple[str, ...]:

@@ -176,6 +176,13 @@ def decode_upright(encoded: EncodedImage) -> UInt8Array:
     return _decode_with_pillow(encoded, apply_exif=True)
 
 
+def turned_upright(pixels: UInt8Array, orientation: int) -> UInt8Array:
+    """Turn pixels (H, W) or (H, W, 3) as an EXIF orientation, 1 to 8, says."""
+    image = Image.fromarray(pixels)
+    image.getexif()[_ORIENTATION_TAG] = orientation
+    return np.array(ImageOps.exif_transpose(image))
+
+
 def pixels_of(image: Image.Image) -> UInt8Array:
     """Convert Pillow's image, of any mode, to uint8 (H, W, 3), RGB; transparency is dropped."""
     if image.mode.startswith("I"):

@@ -70,6 +70,11 @@ def fitted_size(size: Size, box: Size) -> Size:
     return height, width
 
 
+def offset(size: Size, box: Size) -> tuple[int, int]:
+    """Give the top and left, in a box, of an image of a size that lies in its middle."""
+    return (box[0] - size[0]) // 2, (box[1] - size[1]) // 2
+
+
 def _scaled(size: Size, scale: float) -> Size:
     height, width = (max(1, round(side * scale)) for side in size)
     return height, width

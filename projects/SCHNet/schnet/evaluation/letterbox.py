@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from schnet.data.view_sizes import offset
 from schnet.evaluation.wrapper import ModelInput, ScoreWrapper, result_size, score_maps
 from schnet.score_maps import ScoreMap, cropped, resized
 
@@ -55,8 +56,3 @@ class Letterbox(ScoreWrapper):
         padded = color[:, None, None].repeat(1, box_height, box_width)
         padded[:, top : top + height, left : left + width] = image
         return {**entry, "image": padded, "height": box_height, "width": box_width}
-
-
-def offset(size: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
-    """Give the top and left, in a box, of an image of a size that lies in its middle."""
-    return (box[0] - size[0]) // 2, (box[1] - size[1]) // 2

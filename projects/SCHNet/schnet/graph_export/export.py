@@ -7,12 +7,10 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from schnet.data.files import atomic_path
@@ -42,7 +40,8 @@ from schnet.graph_export.parity import (
 )
 from schnet.graph_export.quantisation import quantise_weights
 from schnet.modeling.meta_arch import LOGIT_STRIDE, SIDE_MULTIPLE, SCHNet
-from schnet.trained import trained_config
+from schnet.trained import label_list, trained_config
+from schnet.versions import version_of
 
 logger = logging.getLogger(__name__)
 
@@ -193,12 +192,12 @@ def _graph_size(job: GraphJob, cfg: CfgNode) -> Size | None:
 
 
 def _metadata(job: GraphJob, cfg: CfgNode, model: SCHNet, fixed: Size | None) -> GraphMetadata:
-    labels = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    classes, palette = label_list(cfg)
     red, green, blue = (float(value) for value in cfg.MODEL.PIXEL_MEAN)
     named = {name: tensor for name, tensor in model.named_buffers() if "." in name}
     return GraphMetadata(
-        classes=tuple(labels.stuff_classes),
-        palette=tuple((int(r), int(g), int(b)) for r, g, b in labels.stuff_colors),
+        classes=classes,
+        palette=palette,
         box=testing_box(cfg),
         protocol=cfg.TEST.PROTOCOL,
         pixel_mean=(red, green, blue),
@@ -208,7 +207,7 @@ def _metadata(job: GraphJob, cfg: CfgNode, model: SCHNet, fixed: Size | None) ->
         precision="float32",
         weights=os.path.basename(str(cfg.MODEL.WEIGHTS)),
         digest=fingerprint({**named, **model.state_dict()}),
-        schnet_version=_version_of("schnet"),
+        schnet_version=version_of("schnet"),
     )
 
 
@@ -244,11 +243,4 @@ def _compare(
 
 def _versions(kind: str) -> dict[str, str]:
     names = ["schnet", "torch", *(("onnx", "onnxruntime") if kind == ONNX else ())]
-    return {name: _version_of(name) for name in names}
-
-
-def _version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a checkout
-        return "unknown"
+    return {name: version_of(name) for name in names}

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schnet.data.geometry import resize_image, resize_label
-from schnet.data.view_sizes import fitted_size
+from schnet.data.view_sizes import fitted_size, offset
 from schnet.errors import InputError
 from schnet.graph_export.metadata import GraphMetadata, Size
 
@@ -56,21 +56,21 @@ def fit_photo(photo: ByteArray, metadata: GraphMetadata) -> Fitted:
     own = (photo.shape[0], photo.shape[1])
     size = fitted_size(own, metadata.box)
     resized = resize_image(photo, size)
-    offset = (0, 0)
+    top = left = 0
     if metadata.protocol == WARP_LABELS:  # as schnet.evaluation.letterbox.Letterbox
         (box_height, box_width), (height, width) = metadata.box, size
-        offset = ((box_height - height) // 2, (box_width - width) // 2)
+        top, left = offset(size, metadata.box)
         color = np.array([round(value) for value in metadata.pixel_mean], np.uint8)
         boxed = np.empty((box_height, box_width, 3), np.uint8)
         boxed[:] = color
-        boxed[offset[0] : offset[0] + height, offset[1] : offset[1] + width] = resized
+        boxed[top : top + height, left : left + width] = resized
         resized = boxed
     seen = (resized.shape[0], resized.shape[1])
     target = metadata.size or tuple(-(-s // metadata.multiple) * metadata.multiple for s in seen)
     image = np.empty((1, 3, *target), np.float32)
     image[:] = np.array(metadata.pixel_mean, np.float32)[None, :, None, None]
     image[0, :, : seen[0], : seen[1]] = resized.transpose(2, 0, 1)
-    return Fitted(image, offset, size, own)
+    return Fitted(image, (top, left), size, own)
 
 
 def labels_of(logits: FloatArray, fitted: Fitted, metadata: GraphMetadata) -> ByteArray:

@@ -20,6 +20,7 @@ from schnet.graph_export.formats import RunGraph
 from schnet.graph_export.metadata import GraphMetadata
 from schnet.image_files import collect_images
 from schnet.photo_input import as_rgb
+from schnet.visualization import evenly_spaced
 
 MOST_PHOTOS = 32
 LEAST_AGREEMENT = 99.9
@@ -78,11 +79,10 @@ def load_pictures(folder: Path | None) -> Pictures:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give one with photos")
     files = collect_images([str(folder)])
-    chosen = [files[i * len(files) // MOST_PHOTOS] for i in range(MOST_PHOTOS)]
     photos, unreadable = [], []
-    for path in dict.fromkeys(chosen if len(files) > MOST_PHOTOS else files):
+    for number in evenly_spaced(len(files), MOST_PHOTOS):
         try:
-            photos.append(as_rgb(path))
+            photos.append(as_rgb(files[number]))
         except InputError as error:
             unreadable.append(str(error))
     if not photos:

@@ -16,10 +16,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import portalocker
-
 from schnet.data.files import atomic_path
 from schnet.errors import InputError
+from schnet.file_locks import try_lock
 from schnet.ray_pipeline.photo_source import InputFile, Stretch
 
 FORMAT = 1
@@ -83,18 +82,15 @@ def only_writer(folder: Path) -> Iterator[None]:
     """Hold the folder; the lock of a killed process is gone with it.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or the file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    flags = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
-    # Opened for appending: the file is made where it is missing, and nothing is written.
-    with open(folder / LOCK_FILE, "a", encoding="utf-8") as file:
-        try:
-            portalocker.lock(file, flags)
-        except portalocker.LockException:
-            raise InputError(
-                f"another job is writing to {folder}: wait until it ends, or give another --output"
-            ) from None
+    file = try_lock(folder / LOCK_FILE)
+    if file is None:
+        raise InputError(
+            f"another job is writing to {folder}: wait until it ends, or give another --output"
+        )
+    with file:
         yield
 
 

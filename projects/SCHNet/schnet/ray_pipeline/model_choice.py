@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schnet.downloads import file_digest
+from schnet.engines import ONNX, engine_of, load_photo_parser
 from schnet.errors import InputError
 from schnet.photo_parser import PhotoParser
-
-ONNX_ENDING = ".onnx"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class ModelChoice:
     @property
     def is_onnx(self) -> bool:
         """Whether onnxruntime runs it."""
-        return Path(self.weights).suffix.lower() == ONNX_ENDING
+        return engine_of(self.weights) == ONNX
 
     def load(self) -> PhotoParser:
         """Load the model.
@@ -60,15 +59,10 @@ class ModelChoice:
         Raises:
             InputError: a file is missing or cannot be used, or the device is not there.
         """
-        # Only what is needed: an exported model runs without torch.
-        if self.is_onnx:
-            from schnet.onnx_parser import OnnxParser
-
-            return OnnxParser.load(self.weights, threads=self.threads)
-        from schnet.inference import Parser
-
-        return Parser.load(
+        return load_photo_parser(
             self.weights,
+            engine_of(self.weights),
+            threads=self.threads,
             device=self.device,
             dtype=self.dtype,
             config_files=self.config_files,
@@ -94,9 +88,7 @@ class ModelChoice:
         return ModelIdentity(file_digest(self.weights, "sha256"), parser.classes, parser.palette)
 
     def _identify_trained(self) -> ModelIdentity:
-        from detectron2.data import MetadataCatalog
-
-        from schnet.trained import find_weights, trained_config
+        from schnet.trained import find_weights, label_list, label_settings, trained_config
 
         if "://" in self.weights:
             raise InputError(f"{self.weights} is a URL: download it to where all workers read it")
@@ -104,12 +96,7 @@ class ModelChoice:
         # The workers' device, which the driver's machine need not have, changes no label.
         cfg = trained_config(
             file, "cpu", self.dtype, config_files=self.config_files, opts=self.opts
-        ).clone()
-        labels = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-        cfg.defrost()
-        cfg.MODEL.WEIGHTS = cfg.MODEL.DEVICE = ""
-        parts = [file_digest(file, "sha256"), cfg.MODEL.dump(), cfg.INPUT.dump(), cfg.TEST.dump()]
-        classes = tuple(labels.stuff_classes)
-        palette = tuple((int(r), int(g), int(b)) for r, g, b in labels.stuff_colors)
-        known = json.dumps([*parts, classes, palette])
+        )
+        classes, palette = label_list(cfg)
+        known = json.dumps([file_digest(file, "sha256"), *label_settings(cfg), classes, palette])
         return ModelIdentity(hashlib.sha256(known.encode()).hexdigest(), classes, palette)

@@ -17,15 +17,8 @@ from typing import Any, cast
 
 import pyarrow as pa
 import ray
+from ray import exceptions
 from ray.data import ActorPoolStrategy, DataContext, Dataset
-from ray.exceptions import (
-    NodeDiedError,
-    ObjectStoreFullError,
-    OutOfDiskError,
-    OutOfMemoryError,
-    RayActorError,
-    WorkerCrashedError,
-)
 from tqdm import tqdm
 
 from schnet.errors import InputError
@@ -51,12 +44,12 @@ TASK_RETRIES = 3
 
 _BLOCKS = 4096
 _DEATHS = (
-    NodeDiedError,
-    ObjectStoreFullError,
-    OutOfDiskError,
-    OutOfMemoryError,
-    RayActorError,
-    WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.ObjectStoreFullError,
+    exceptions.OutOfDiskError,
+    exceptions.OutOfMemoryError,
+    exceptions.RayActorError,
+    exceptions.WorkerCrashedError,
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 
 from schnet.data.files import atomic_path
 from schnet.ray_pipeline.job import Job, shard_path
+from schnet.versions import version_of
 
 METADATA_KEY = b"schnet"
 """Where the schema's metadata have classes, palette and the model's digest, as JSON."""
@@ -30,7 +30,7 @@ def output_schema(job: Job) -> pa.Schema:
     """
     areas = pa.struct([(name, pa.int64()) for name in job.classes])
     known = {"classes": job.classes, "palette": job.palette, "model": job.model}
-    metadata = json.dumps({**known, "schnet_version": _own_version()}).encode()
+    metadata = json.dumps({**known, "schnet_version": version_of("schnet")}).encode()
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -89,10 +89,3 @@ def _output_row(classes: Sequence[str], row: Row) -> dict[str, Any]:
     kept = {name: row[name] for name in ("id", "height", "width", "error")}
     named = None if areas is None else dict(zip(classes, areas, strict=True))
     return {**kept, "labels": row["data"], "areas": named}
-
-
-def _own_version() -> str:
-    try:
-        return version("schnet")
-    except PackageNotFoundError:
-        return "unknown"
