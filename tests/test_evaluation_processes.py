@@ -9,9 +9,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from detectron2.utils import comm
 from evaluation_helpers import (
     PALETTE,
     Split,
@@ -21,7 +20,9 @@ from evaluation_helpers import (
     without_labels,
     write_pair,
 )
+from spawned import TWO, prepare_spawning
 
+from schnet.engine.launch import launch
 from schnet.errors import InputError
 from schnet.evaluation.predictions import PredictionFiles
 from schnet.evaluation.reduction import sum_over_processes
@@ -47,11 +48,9 @@ def _share(split: Split, first: int, rank: int) -> Split:
     return split[:first] if rank == 0 else split[first:]
 
 
-def _in_each_process(rank: int, folder: str) -> None:
+def evaluate_shares(folder: str) -> None:
     """Body of a process: evaluate shares; what is refused goes to `<rank>.json`."""
-    torch.set_num_threads(1)
-    init = f"file://{folder}/rendezvous"
-    dist.init_process_group("gloo", init_method=init, rank=rank, world_size=2)
+    rank = comm.get_rank()
     # The same files in a folder of each process's own: neither may write what the other reads.
     split = random_split(Path(folder) / f"rank{rank}", SIZE)
     for name, first in SHARES.items():
@@ -72,7 +71,6 @@ def _in_each_process(rank: int, folder: str) -> None:
             _evaluate(cases, _share(cases, first, rank), Path(folder) / name)
         messages.append(str(error.value))
     (Path(folder) / f"{rank}.json").write_text(json.dumps(messages))
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +79,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluation")
     split = random_split(folder / "labels", SIZE)
     _evaluate(split, split, folder / "single", distributed=False)
-    mp.spawn(_in_each_process, args=(str(folder),), nprocs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        prepare_spawning(patch)
+        launch(evaluate_shares, TWO, (str(folder),))
     return folder
 
 
