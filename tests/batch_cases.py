@@ -15,8 +15,9 @@ from conftest import REPOSITORY
 from PIL import Image
 
 FAKE_ENGINE = '''
-import os, sys, time, types
+import errno, os, sys, time, types
 import numpy as np
+from PIL import Image
 from schnet.parsing import Parsing
 from schnet.photo_parser import PhotoParser
 
@@ -35,6 +36,16 @@ class OnnxParser(PhotoParser):
         labels = [(image.mean(2) > 127).astype(np.uint8) for image in images]
         return [Parsing(found, self.classes, self.palette, i) for found, i in zip(labels, images)]
 
+room, save = int(os.environ.get("FAKE_ROOM", -1)), Image.Image.save
+
+def save_where_there_is_room(*args, **options):
+    global room
+    if not room:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    room -= 1
+    save(*args, **options)
+
+Image.Image.save = save_where_there_is_room
 module = types.ModuleType("schnet.onnx_parser")
 module.OnnxParser = OnnxParser
 sys.modules["schnet.onnx_parser"] = module

@@ -78,6 +78,31 @@ ALLOWED = {
         *("schnet.errors", "schnet.data", "schnet.evaluation"),
         *("schnet.native_types", "schnet.score_maps"),
     },
+    "schnet.graph_export": {
+        *("schnet.errors", "schnet.data", "schnet.modeling", "schnet.graph_export"),
+        *("schnet.exported", "schnet.fingerprints", "schnet.trained", "schnet.versions"),
+        *("schnet.image_files", "schnet.photo_input", "schnet.visualization"),
+        "schnet.onnx_parser",
+    },
+    "schnet.graph_export.fitting": {
+        *("schnet.errors", "schnet.data", "schnet.graph_export.metadata"),
+    },
+    "schnet.graph_export.metadata": set(),
+    "schnet.onnx_parser": {
+        *("schnet.errors", "schnet.parsing", "schnet.photo_parser"),
+        *("schnet.graph_export.fitting", "schnet.graph_export.metadata"),
+    },
+    "schnet.parsing": {"schnet.errors", "schnet.data", "schnet.visualization"},
+    "schnet.photo_input": {"schnet.errors", "schnet.data"},
+    "schnet.photo_parser": {"schnet.parsing", "schnet.photo_input"},
+    "schnet.ray_pipeline": {
+        *("schnet.errors", "schnet.data", "schnet.image_files", "schnet.file_locks"),
+        *("schnet.photo_parser", "schnet.ray_pipeline", "schnet.versions"),
+    },
+    "schnet.ray_pipeline.model_choice": {
+        *("schnet.errors", "schnet.downloads", "schnet.engines"),
+        *("schnet.parsing", "schnet.photo_parser", "schnet.remap", "schnet.trained"),
+    },
     "schnet.reporting": {
         *("schnet.errors", "schnet.data", "schnet.evaluation", "schnet.visualization"),
         *("schnet.reporting", "schnet.run_config", "schnet.checkpoint"),

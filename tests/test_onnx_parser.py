@@ -13,7 +13,7 @@ from parsing_fakes import write_tiny_model
 from schnet.config import load_config
 from schnet.errors import InputError
 from schnet.exported import build_trained_model
-from schnet.graph_export.metadata import GraphMetadata
+from schnet.graph_export.metadata import KEY, GraphMetadata
 from schnet.inference import Parser
 from schnet.modeling import resample as r
 from schnet.onnx_parser import OnnxParser
@@ -76,6 +76,40 @@ def test_labels_agree_with_the_parser(tmp_path: Path, protocol: str) -> None:
 def test_neither_torch_nor_detectron2_is_imported() -> None:
     code = "import schnet.onnx_parser, sys; assert not {'torch', 'detectron2'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_without_onnxruntime_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"a model")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"onnxruntime is not installed.*schnet\[onnx\]"):
+        OnnxParser.load(tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (None, "none that tools/export.py wrote"),
+        ("no JSON", "export the weights again"),
+        ('{"format": "schnet-graph/0"}', "the format is not schnet-graph/1"),
+        ('{"format": "schnet-graph/1", "box": [1, 2]}', "KeyError: 'size'"),
+    ],
+)
+def test_a_foreign_model_is_refused(tmp_path: Path, entry: str | None, told: str) -> None:
+    onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    numbers = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])
+        for name in ("image", "logits")
+    ]
+    node = onnx.helper.make_node("Identity", ["image"], ["logits"])
+    graph = onnx.helper.make_graph([node], "other", numbers[:1], numbers[1:])
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, ir_version=9, opset_imports=opsets)
+    if entry is not None:
+        onnx.helper.set_model_props(model, {KEY: entry})
+    onnx.save_model(model, str(tmp_path / "other.onnx"))
+    with pytest.raises(InputError, match=told):
+        OnnxParser.load(tmp_path / "other.onnx")
 
 
 def test_what_is_no_export_is_refused(tmp_path: Path) -> None:

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
-import random
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from batch_cases import command, finish, lines_of, require_whole, start, write_photos
+from batch_cases import (
+    FAKE_ENGINE,
+    command,
+    finish,
+    lines_of,
+    require_whole,
+    start,
+    write_photos,
+)
 from PIL import Image
 
 from schnet.batch.shard import shard_of
@@ -44,11 +52,11 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "in", 40)
     output = tmp_path / "out"
     line = command(output, tmp_path / "in")
-    for _ in range(2):
+    for wait in (0.0, 0.17):
         process = start(line, {"FAKE_SECONDS": "0.03"})
         while process.poll() is None and not list(output.glob("*.png")):
             time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.3))
+        time.sleep(wait)
         process.send_signal(signal.SIGKILL)
         assert finish(process)[0] == -signal.SIGKILL
     code, out, err = finish(start(line))
@@ -80,6 +88,32 @@ def test_processes_share_the_list_and_a_restart_repeats_nothing(tmp_path: Path) 
     assert sum(int(out.split("parsed ")[1].split()[0]) for _, out, _ in told) == 6
     require_whole(output, photos)
     assert not list((output / ".schnet").glob("results-*"))
+
+
+def test_torchrun_parses_each_once_though_one_fails_early(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "in", 9)
+    bad = photos[0].with_name("bad.png")
+    bad.write_bytes(b"no image")
+    paths = [bad, *photos]
+    (tmp_path / "list.txt").write_text("".join(f"{path}\n" for path in paths))
+    output = tmp_path / "out"
+    # torch is there under torchrun, whatever the engine is.
+    script = FAKE_ENGINE.replace("assert not heavy, heavy", "pass")
+    (tmp_path / "command.py").write_text(script)
+    told = command(output)[3:]
+    line = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        "--standalone",
+        *(str(tmp_path / "command.py"), *told, "--list", str(tmp_path / "list.txt")),
+    ]
+    # The process with the bad photo, the first, is through long before the other.
+    code, out, err = finish(start(line, {"FAKE_SECONDS": "0.2", "OMP_NUM_THREADS": "1"}))
+    assert code == 1, err
+    assert "rank 0 of 2: parsed 4 photos" in out and "1 could not be" in out
+    assert "rank 1 of 2: parsed 5 photos" in out
+    lines = lines_of(output)
+    assert set(lines) == {path.name for path in paths} and "error" in lines["bad.png"]
+    assert len(list(output.glob("*.png"))) == len(photos)
 
 
 def test_two_at_once_are_refused_and_interruption_is_clean(tmp_path: Path) -> None:
@@ -120,7 +154,57 @@ def test_a_defect_ends_the_run_and_names_the_photo(tmp_path: Path) -> None:
     write_photos(tmp_path / "in", 5)
     line = command(tmp_path / "out", tmp_path / "in")
     code, _, err = finish(start(line, {"FAKE_ERROR": "1"}))
-    assert code == 1 and "p000.png failed: ValueError: a defect" in err
+    # Not 1, which says that the rest is parsed.
+    assert code == 70 and "p000.png failed: ValueError: a defect" in err
+
+
+def test_a_photo_that_changed_is_parsed_again_and_long_names_are_kept_apart(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "in", 2)
+    long = [photos[0].with_name("x" * 240 + f"{n}.png") for n in range(2)]
+    for photo, target in zip(photos, long, strict=True):
+        photo.rename(target)
+    line = command(tmp_path / "out", tmp_path / "in")
+    assert finish(start(line))[0] == 0
+    require_whole(tmp_path / "out", long)
+    # Of the same size and name, but of another time.
+    long[1].write_bytes(long[0].read_bytes())
+    code, out, err = finish(start(line))
+    assert code == 0 and "parsed 1 photos" in out and "1 were finished before" in out, err
+    require_whole(tmp_path / "out", long)
+
+
+def test_an_interrupted_overwrite_goes_on_without_the_option(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "in", 12)
+    output = tmp_path / "out"
+    line = command(output, tmp_path / "in")
+    assert finish(start(line))[0] == 0
+    earlier = {photo.name: lines_of(output)[photo.name]["run"] for photo in photos}
+    (tmp_path / "model.onnx").write_bytes(b"another model")
+    process = start([*line, "--overwrite"], {"FAKE_SECONDS": "0.1"})
+    results = output / "results.jsonl"
+    size = results.stat().st_size
+    while process.poll() is None and results.stat().st_size == size:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert finish(process)[0] == 130
+    code, out, err = finish(start(line))
+    assert code == 0, err
+    assert 0 < int(out.split("parsed ")[1].split()[0]) < 12
+    require_whole(output, photos)
+    assert not set(earlier.values()) & {line["run"] for line in lines_of(output).values()}
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "in", 12)
+    output = tmp_path / "out"
+    line = command(output, tmp_path / "in")
+    code, _, err = finish(start(line, {"FAKE_ROOM": "5"}))
+    assert code == 2 and "Traceback" not in err, err
+    assert "png cannot be read or written (No space left on device): free space" in err
+    require_whole(output, photos[:5])
+    code, out, err = finish(start(line))
+    assert code == 0 and "5 were finished before" in out, err
+    require_whole(output, photos)
 
 
 @pytest.mark.parametrize(

@@ -96,16 +96,32 @@ def test_modes_are_converted(tmp_path: Path) -> None:
             Image.fromarray(grey.astype(np.uint16) * 256 + 77),
             np.repeat(grey[:, :, None], 3, 2),
         ),
+        "8 bit in 32": (
+            Image.fromarray(grey.astype(np.int32)),
+            np.repeat(grey[:, :, None], 3, 2),
+        ),
+        "16 bit in 32": (
+            Image.fromarray(grey.astype(np.int32) * 256 + 255),
+            np.repeat(grey[:, :, None], 3, 2),
+        ),
         "one bit": (
             Image.fromarray(grey > 127),
             np.repeat(np.where(grey > 127, 255, 0)[:, :, None], 3, 2),
         ),
     }
     for name, (image, pixels) in expected.items():
-        for photo in [image, *kinds(encoded(image), tmp_path)]:
+        file_type = "TIFF" if image.mode == "I" else "PNG"  # Pillow's PNG is 16 bits at most
+        for photo in [image, *kinds(encoded(image, file_type), tmp_path)]:
             found = as_rgb(photo)
             assert np.array_equal(found, pixels), (name, type(photo))
             assert found.dtype == np.uint8 and found.shape == (6, 9, 3)
+
+
+def test_floats_are_refused(tmp_path: Path) -> None:
+    image = Image.fromarray(np.full((4, 5), 0.5, np.float32))
+    for photo in [image, *kinds(encoded(image, "TIFF"), tmp_path)]:
+        with pytest.raises(InputError, match="floating-point"):
+            as_rgb(photo)
 
 
 def test_cmyk_is_converted(tmp_path: Path) -> None:

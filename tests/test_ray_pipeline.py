@@ -311,6 +311,16 @@ tables.write_shard(Path(sys.argv[1]), t.JOB, 0, [t.row(n, error="e") for n in ra
             assert (found["height"], found["width"]) == expected.labels.shape
         assert "1.png cannot be read" in rows[1]["error"] and rows[1]["data"] is None
 
+    def test_pixels_without_a_class_are_counted_nowhere(self) -> None:
+        from schnet.ray_pipeline.stages import ROW_SCHEMA, EncodeLabels
+
+        labels = np.array([[0, 255, 1], [255, 1, 1]], np.uint8)
+        given = {**row(0, height=2, width=3, data=labels.tobytes()), "fatal": None}
+        table = ROW_SCHEMA.empty_table().from_pylist([given], schema=ROW_SCHEMA)
+        (found,) = EncodeLabels(JOB.palette)(table).to_pylist()
+        assert found["areas"] == [1, 3]
+        assert np.array_equal(decode_label(found["data"], "x"), labels)
+
     def test_tables_of_pixels_are_bounded(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

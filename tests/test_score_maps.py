@@ -96,3 +96,11 @@ def test_bytes_are_those_of_the_largest_step() -> None:
     assert (smaller.row_bytes, smaller.whole_bytes) == (4 * held.row_bytes, held.whole_bytes)
     assert (larger.row_bytes, larger.whole_bytes) == (4 * 3 * 120, 4 * 3 * 120 * 80)
     assert cropped(held, 0, 0, (2, 2)).row_bytes == held.row_bytes
+
+
+def test_planes_are_what_is_resized_and_compared() -> None:
+    # As convolutions in bf16 give them: channels last, which takes three times as long.
+    scores = torch.randn(1, 5, 6, 7).contiguous(memory_format=torch.channels_last)[0]
+    held = HeldScores(scores)
+    assert held.whole().is_contiguous() and resized(held, (12, 14)).whole().is_contiguous()
+    assert torch.equal(held.whole(), scores)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from schnet.batch.engines import class_list
 from schnet.engines import engine_of, pin_weights
 from schnet.errors import InputError, exit_on_input_error
 from schnet.ray_pipeline.model_choice import ModelChoice
@@ -69,6 +70,10 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config-file", action="append", default=[], help="in place of the one beside a checkpoint"
     )
+    parser.add_argument("--remap", metavar="NAME|YAML", help="labels of another vocabulary")
+    told = 'names to parse by, with commas between: "hat, left sleeve"'
+    parser.add_argument("--classes", type=class_list, metavar="NAMES", help=told)
+    parser.add_argument("--clip-weights", metavar="FILE", help="CLIP's file, for --classes")
     parser.add_argument("--address", help="of a Ray cluster, or auto (default: start one here)")
     parser.add_argument("--temp-dir", type=Path, help="of a started cluster: logs and sockets")
     parser.add_argument(
@@ -97,6 +102,11 @@ def _choose_model(args: argparse.Namespace) -> ModelChoice:
         config_files=tuple(os.path.abspath(file) for file in args.config_file),
         opts=tuple(args.opts),
         threads=args.cpus_per_actor,
+        classes=args.classes,
+        clip_weights=None if args.clip_weights is None else os.path.abspath(args.clip_weights),
+        remap=os.path.abspath(args.remap)
+        if args.remap and Path(args.remap).is_file()
+        else args.remap,
     )
 
 
@@ -122,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = open_input(args.input, args.id_column, args.image_column)
     model = _choose_model(args)
     known = model.identify()
+    if known.unmapped:
+        print(f"--remap {args.remap}: {known.unmapped}", file=sys.stderr)
     job = Job(
         known.digest,
         known.classes,

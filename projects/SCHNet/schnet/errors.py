@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 
 EXIT_BAD_INPUT = 2
+EXIT_DEFECT = 70
+"""EX_SOFTWARE of sysexits.h: the program itself failed, and a traceback tells where."""
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 """What a shell says of a command that Ctrl-C ended."""
 EXIT_PREEMPTED = 75

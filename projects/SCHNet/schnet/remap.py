@@ -13,7 +13,7 @@ What has no counterpart is said, in `Remap.unmapped`, and never guessed; left st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from schnet.data.labels import IGNORE_LABEL
 from schnet.data.sides import plain_name, side_of
 from schnet.errors import InputError
-from schnet.parsing import ByteArray, Color, class_number
+from schnet.parsing import ByteArray, Color, Parsing, class_number
 from schnet.remap_file import BACKGROUND, ERROR, IGNORE, read_remap_file
 from schnet.vocabularies import VOCABULARIES, Vocabulary
 
@@ -63,6 +63,13 @@ class Remap:
         if strange.size:
             raise ValueError(f"the label {strange.max()} is none of the {self._known} classes")
         return self.table[labels]
+
+    def remapped(self, parsing: Parsing) -> Parsing:
+        """Bring a parsing into the other list; it has no probabilities then."""
+        labels = self.apply(parsing.labels)
+        return replace(
+            parsing, labels=labels, classes=self.classes, palette=self.palette, scores=None
+        )
 
     def describe_unmapped(self) -> str:
         """Say in one sentence what has no counterpart; "" where everything has one."""

@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from schnet.batch.workspace import Job, Workspace
 from schnet.data.files import name_in_errors
 from schnet.data.label_maps import write_label_png
 from schnet.errors import InputError
-from schnet.parsing import ByteArray, Color, Parsing
+from schnet.parsing import Color, Parsing
 
 LABELS, OVERLAY, MASKS = "labels", "overlay", "masks"
 
@@ -45,8 +45,8 @@ class LabelRemap(Protocol):
         """Its colours (r, g, b) in 0..255."""
         ...
 
-    def apply(self, labels: ByteArray) -> ByteArray:
-        """Map labels (H, W) to those of the vocabulary."""
+    def remapped(self, parsing: Parsing) -> Parsing:
+        """Bring a parsing into the vocabulary."""
         ...
 
 
@@ -97,9 +97,7 @@ class ResultWriter:
         """
         started = time.perf_counter()
         if self._remap is not None:
-            labels = self._remap.apply(parsing.labels)
-            names, palette = self._remap.classes, self._remap.palette
-            parsing = replace(parsing, labels=labels, classes=names, palette=palette, scores=None)
+            parsing = self._remap.remapped(parsing)
         beginning = self._workspace.unfinished / str(job.number)
         beginning.mkdir()
         try:

@@ -13,9 +13,10 @@ import argparse
 import importlib
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 
-from schnet.errors import exit_on_input_error
+from schnet.errors import EXIT_DEFECT, exit_on_input_error
 
 SUBCOMMANDS = {
     "parse": "parse photos into label maps",
@@ -60,10 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_from_shell() -> None:
-    """Entry point of the console script `schnet`."""
+    """Entry point of the console script `schnet`.
+
+    Raises:
+        SystemExit: with the subcommand's exit code, or that of `exit_on_input_error`; after a
+            defect of ours `EXIT_DEFECT`, as Python's own 1 says that some photos failed.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with exit_on_input_error():
-        sys.exit(main())
+    try:
+        with exit_on_input_error():
+            sys.exit(main())
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EXIT_DEFECT)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
     torchrun --nproc-per-node 8 -m schnet.command parse --list photos.txt --weights W --output DIR
 
 Started again it goes on where it ended; what could not be parsed is tried again. The exit code is 0
-where all photos are parsed, 1 where some could not be, 2 where nothing could be begun.
+where all photos are parsed, 1 where some could not be, 2 where nothing could be begun or written
+any more, 70 where the program itself failed, 130 after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -184,10 +184,19 @@ def turned_upright(pixels: UInt8Array, orientation: int) -> UInt8Array:
 
 
 def pixels_of(image: Image.Image) -> UInt8Array:
-    """Convert Pillow's image, of any mode, to uint8 (H, W, 3), RGB; transparency is dropped."""
+    """Convert Pillow's image to uint8 (H, W, 3), RGB; transparency is dropped.
+
+    Raises:
+        ValueError: its pixels are floating-point numbers, of which nobody knows the range.
+    """
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers, and of what range is not said")
     if image.mode.startswith("I"):
-        # Pillow's own conversion would clip 16-bit values at 255.
-        grey = (np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        # Pillow's own conversion would clip 16-bit values at 255. Its mode of 32 bits does not say
+        # of how many its values are.
+        values = np.asarray(image).astype(np.int64)
+        bits = 8 if image.mode == "I" and values.max(initial=0) <= 255 else 16
+        grey = (values >> (bits - 8)).clip(0, 255).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     return np.array(image.convert("RGB"))
 
@@ -228,6 +237,5 @@ def unreadable(kind: str, path: PathLike, reason: object) -> str:
     if isinstance(reason, UnidentifiedImageError):
         reason = "it is no image"  # Pillow names the bytes' address in memory
     return (
-        f"the {kind} {os.fspath(path)} cannot be read ({reason}): replace the file or take it out "
-        "of the data set"
+        f"the {kind} {os.fspath(path)} cannot be read ({reason}): replace the file or leave it out"
     )

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from schnet.downloads import file_digest
 from schnet.engines import ONNX, engine_of, load_photo_parser
 from schnet.errors import InputError
+from schnet.parsing import ByteArray, Parsing
 from schnet.photo_parser import PhotoParser
+from schnet.remap import Remap, load_remap
+
+
+class RemappedParser(PhotoParser):
+    """A parser whose label maps are in another label list."""
+
+    def __init__(self, parser: PhotoParser, remap: Remap) -> None:
+        """Take the parser, and the way from its labels to the others."""
+        super().__init__(remap.classes, remap.palette, parser.batch_size)
+        self._parser, self._remap = parser, remap
+
+    def parse_arrays(
+        self, images: Sequence[ByteArray], probabilities: bool = False
+    ) -> list[Parsing]:
+        """See `PhotoParser.parse_arrays`; there are no probabilities."""
+        return [self._remap.remapped(found) for found in self._parser.parse_arrays(images)]
 
 
 @dataclass(frozen=True)
@@ -21,11 +40,13 @@ class ModelIdentity:
         digest: SHA-256 of the weights and of the options.
         classes: K names, in label order.
         palette: K colours (r, g, b) in 0..255.
+        unmapped: what has no counterpart in the label list that is asked for, in a sentence.
     """
 
     digest: str
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+    unmapped: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +60,9 @@ class ModelChoice:
         config_files: see `Parser.load`.
         opts: see `Parser.load`.
         threads: that an `.onnx` file runs with; torch takes Ray's OMP_NUM_THREADS.
+        classes: see `Parser.load`.
+        clip_weights: see `Parser.load`.
+        remap: name or YAML file of another label list, see `schnet.remap`.
     """
 
     weights: str
@@ -47,6 +71,9 @@ class ModelChoice:
     config_files: tuple[str, ...] = ()
     opts: tuple[str, ...] = ()
     threads: int = 1
+    classes: tuple[str, ...] | None = None
+    clip_weights: str | None = None
+    remap: str | None = None
 
     @property
     def is_onnx(self) -> bool:
@@ -59,7 +86,7 @@ class ModelChoice:
         Raises:
             InputError: a file is missing or cannot be used, or the device is not there.
         """
-        return load_photo_parser(
+        parser = load_photo_parser(
             self.weights,
             engine_of(self.weights),
             threads=self.threads,
@@ -67,20 +94,37 @@ class ModelChoice:
             dtype=self.dtype,
             config_files=self.config_files,
             opts=self.opts,
+            classes=None if self.classes is None else list(self.classes),
+            clip_weights=self.clip_weights,
         )
+        if self.remap is None:
+            return parser
+        return RemappedParser(parser, load_remap(self.remap, parser.classes))
 
     def identify(self) -> ModelIdentity:
-        """Find the digest and the labels; no weights are loaded into a model of torch.
+        """Find the digest and the labels; a model of torch is loaded for `classes` alone.
 
         Raises:
             InputError: a file is missing or cannot be used.
         """
-        return self._identify_onnx() if self.is_onnx else self._identify_trained()
+        known = self._identify_onnx() if self.is_onnx else self._identify_trained()
+        if self.remap is None:
+            return known
+        remap = load_remap(self.remap, known.classes)
+        path = Path(self.remap)
+        what = file_digest(path, "sha256") if path.is_file() else self.remap
+        digest = hashlib.sha256(json.dumps([known.digest, what]).encode()).hexdigest()
+        return ModelIdentity(digest, remap.classes, remap.palette, remap.describe_unmapped())
 
     def _identify_onnx(self) -> ModelIdentity:
         if self.config_files or self.opts:
             raise InputError(
                 f"{self.weights} has its own config: leave --config-file and --opts out"
+            )
+        if self.classes is not None or self.clip_weights:
+            raise InputError(
+                f"{self.weights} has its own labels: leave --classes and --clip-weights out, or "
+                "give the checkpoint"
             )
         if not Path(self.weights).is_file():
             raise InputError(f"there is no file {self.weights}: give an exported model")
@@ -98,5 +142,16 @@ class ModelChoice:
             file, "cpu", self.dtype, config_files=self.config_files, opts=self.opts
         )
         classes, palette = label_list(cfg)
-        known = json.dumps([file_digest(file, "sha256"), *label_settings(cfg), classes, palette])
+        parts: list[Any] = [file_digest(file, "sha256"), *label_settings(cfg)]
+        if self.classes is not None:
+            parser = replace(self, device="cpu", remap=None).load()
+            classes, palette = parser.classes, parser.palette
+            parts.append(self.classes)
+            if self.clip_weights:
+                parts.append(file_digest(self.clip_weights, "sha256"))
+        elif self.clip_weights:
+            raise InputError(
+                "--clip-weights is for --classes: give names to parse by, or leave it out"
+            )
+        known = json.dumps([*parts, classes, palette])
         return ModelIdentity(hashlib.sha256(known.encode()).hexdigest(), classes, palette)

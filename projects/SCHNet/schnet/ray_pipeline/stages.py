@@ -112,7 +112,9 @@ class EncodeLabels:
             if row["data"] is not None:
                 labels = np.frombuffer(row["data"], np.uint8).reshape(row["height"], row["width"])
                 row["data"] = label_png(labels, self.palette)
-                row["areas"] = np.bincount(labels.ravel(), minlength=len(self.palette)).tolist()
+                known = len(self.palette)  # a remap may leave 255, which is no class
+                counts = np.bincount(labels.ravel(), minlength=known)[:known]
+                row["areas"] = counts.tolist()
         return _table(rows)
 
 
