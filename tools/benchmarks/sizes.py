@@ -17,7 +17,7 @@ from benchmarks.runner import interleave
 
 from schnet.modeling.sam_encoder import PATCH_SIZE, SAM_VARIANTS, SamVariant
 
-SIZES = ("512", "448", "672x448", "640", "672", "576x384")
+SIZES = ("512", "448", "672x448", "672")
 SIDES = {"plain, fp32": (False, "fp32"), "fast, fp32": (True, "fp32"), "fast, bf16": (True, "bf16")}
 _MEGAPIXEL = 1e6
 
