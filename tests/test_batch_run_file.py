@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from schnet.batch import engines
 from schnet.batch.engines import EngineOptions, class_list, identity_of
 from schnet.batch.run_file import RunIdentity, check_run, write_run
 from schnet.errors import InputError
@@ -69,6 +71,18 @@ def test_the_model_is_known_by_its_content(tmp_path: Path) -> None:
 def test_what_an_exported_file_cannot_do_is_refused(option: dict[str, object], told: str) -> None:
     with pytest.raises(InputError, match=f"^{told} is of --engine torch"):
         EngineOptions("model.onnx", **option).chosen()  # type: ignore[arg-type]
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(
+        engines, "load_photo_parser", lambda *_, threads=None, **__: given.append(threads)
+    )
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    for processes in ("", "1", "2", "16"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        engines.load_parser(EngineOptions("model.onnx"))
+    assert given == [None, None, 4, 1]
 
 
 def test_names_are_separated_by_commas() -> None:

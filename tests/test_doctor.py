@@ -101,6 +101,36 @@ def test_weights_are_looked_at(tmp_path: Path) -> None:
     assert "no model that onnxruntime can open" in found(str(graph))[f"weights {graph}"].remedy
 
 
+@pytest.mark.parametrize("content", [b"garbage", None])
+def test_damaged_weights_are_told(tmp_path: Path, content: bytes | None) -> None:
+    config, weights = write_tiny_model(tmp_path)
+    config.rename(tmp_path / "config.yaml")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    finding = found(str(weights))[f"weights {weights}"]
+    assert finding.found == "cannot be used" and f"{weights}" in finding.remedy
+
+
+def test_detectron2_without_its_compiled_part_is_no_problem(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import detectron2
+
+    monkeypatch.setitem(sys.modules, "detectron2._C", None)
+    monkeypatch.delattr(detectron2, "_C", raising=False)
+    finding = found()["detectron2's C++ part"]
+    assert "left out" in finding.found and not finding.remedy
+
+
+def test_a_fault_that_is_no_sentence_has_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Finding:
+        raise OSError("libcudart.so: cannot open")
+
+    monkeypatch.setattr(doctor, "_devices", fail)
+    finding = found()["devices"]
+    assert "libcudart" in finding.found and "pip install" in finding.remedy
+
+
 def test_looking_imports_nothing_before_it_is_looked_at() -> None:
     heavy = ("torch", "cv2", "detectron2", "iopath")
     code = (

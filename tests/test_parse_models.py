@@ -84,6 +84,30 @@ def test_names_given_at_run_time(photos: Path, run: Path, tmp_path: Path) -> Non
         parse(photos, run, tmp_path / "out", "--classes", "background, hat")
 
 
+def test_other_labels_are_another_run(photos: Path, run: Path, tmp_path: Path) -> None:
+    assert parse(photos, run, tmp_path / "out") == 0
+    written = (tmp_path / "out" / "run.json").read_bytes()
+    # As many labels, by other names: a text classifier asks CLIP by these.
+    opts = ("DATASETS.TRAIN", "('cihp_train',)", "DATASETS.TEST", "('cihp_val',)")
+    with pytest.raises(InputError, match="the model's config changed"):
+        parse(photos, run, tmp_path / "out", "--opts", *opts)
+    assert (tmp_path / "out" / "run.json").read_bytes() == written
+
+
+def test_a_clip_file_that_was_moved_is_the_same(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "own", *TEXT)
+    own = ["--weights", str(run), "--output", str(tmp_path / "out"), "--dtype", "float32"]
+    assert main(["parse", str(photos), *own]) == 0
+    moved = (tmp_path / "own" / "bases" / "clip.pt").rename(tmp_path / "clip.pt")
+    assert main(["parse", str(photos), *own, "--opts", "MODEL.CLIP.WEIGHTS", str(moved)]) == 0
+    assert f"{len(SIZES)} were finished before" in capsys.readouterr().out
+    named = ("--classes", "background, hat", "--clip-weights", str(moved))
+    assert parse(photos, run, tmp_path / "named", *named) == 0
+    assert len(list((tmp_path / "named").glob("*.png"))) == len(SIZES)
+
+
 def test_standard_input_lists_the_photos(
     photos: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -115,6 +116,32 @@ def test_modes_are_converted(tmp_path: Path) -> None:
             found = as_rgb(photo)
             assert np.array_equal(found, pixels), (name, type(photo))
             assert found.dtype == np.uint8 and found.shape == (6, 9, 3)
+
+
+@pytest.mark.parametrize("field_type", [2, 7])
+def test_an_exif_entry_of_a_wrong_type_does_not_cost_the_photo(
+    tmp_path: Path, field_type: int
+) -> None:
+    # TIFF: orientation 6 as it should be, then the unit of the resolution as a text or as bytes.
+    orientation = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    unit = struct.pack("<HHI4s", 0x0128, field_type, 2, b"a")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + orientation + unit + b"\0" * 4
+    image = Image.fromarray(np.repeat(np.repeat(PIXELS, 8, 0), 8, 1))
+    photo = encoded(image, "JPEG", quality=95, exif=exif)
+    plain = np.asarray(Image.open(io.BytesIO(photo)))
+    with pytest.raises((TypeError, struct.error)):
+        ImageOps.exif_transpose(Image.open(io.BytesIO(photo)))
+    for kind in kinds(photo, tmp_path):
+        assert np.array_equal(as_rgb(kind), TURNS[6](plain))
+
+
+def test_whatever_pillow_raises_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise struct.error("required argument is not an integer")
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(InputError, match="cannot be read .*required argument"):
+        as_rgb(encoded(Image.fromarray(PIXELS)))
 
 
 def test_floats_are_refused(tmp_path: Path) -> None:

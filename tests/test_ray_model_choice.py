@@ -55,6 +55,13 @@ def test_names_given_at_run_time(choice: ModelChoice) -> None:
     assert np.array_equal(named.load()(photo).labels, parser(photo).labels)
 
 
+def test_a_clip_file_that_was_moved(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "own", *TEXT)
+    moved = (tmp_path / "own" / "bases" / "clip.pt").rename(tmp_path / "clip.pt")
+    named = ModelChoice(str(run), classes=("background", "hat"), clip_weights=str(moved))
+    assert named.identify().classes == ("background", "hat")
+
+
 def test_what_does_not_go_together_is_refused(choice: ModelChoice) -> None:
     with pytest.raises(InputError, match="--clip-weights is for --classes"):
         replace(choice, clip_weights="clip.pt").identify()

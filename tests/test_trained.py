@@ -105,6 +105,20 @@ def test_the_fastest_device_is_chosen(machine: Patch, cuda: bool, mps: bool, dev
     assert choose_device() == device
 
 
+def test_under_torchrun_each_process_has_a_gpu_of_its_own(
+    machine: Patch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(True, False)
+    for rank, device in (("0", "cuda:0"), ("1", "cuda:1"), ("3", "cuda:1"), ("x", "cuda")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert choose_device() == choose_device("cuda") == device
+    assert choose_device("cuda:0") == "cuda:0" and choose_device("cpu") == "cpu"
+    # As where CUDA_VISIBLE_DEVICES shows one alone.
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device() == "cuda"
+
+
 def test_a_device_that_is_asked_for_must_be_there(machine: Patch) -> None:
     machine(True, False)
     assert choose_device("cpu") == "cpu" and choose_device("cuda:1") == "cuda:1"

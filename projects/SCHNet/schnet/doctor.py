@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from schnet.errors import InputError
 from schnet.versions import UNKNOWN, version_of
 
 MINIMUM_PYTHON = (3, 10)
@@ -123,17 +124,29 @@ def _guarded(subject: str, look: Callable[[], Finding]) -> Finding:
     """A look that may need a package which is broken."""
     try:
         return look()
-    except Exception as error:  # as above; an InputError is a sentence with its remedy already
-        return Finding(subject, "cannot be told", _one_line(error))
+    except InputError as error:  # a sentence with its remedy
+        return Finding(subject, "cannot be used", _one_line(error))
+    except Exception as error:  # as above
+        return Finding(subject, f"cannot be told: {_one_line(error)}", _PIP)
 
 
 def _compiled_part() -> Finding:
-    from detectron2 import _C
+    import detectron2
 
     subject = "detectron2's C++ part"
-    if getattr(_C, "__file__", "").endswith(".py"):
-        return Finding(subject, "left out; semantic segmentation does without it")
-    return Finding(subject, "there")
+    left_out = Finding(subject, "left out; semantic segmentation does without it")
+    try:
+        from detectron2 import _C
+    except ModuleNotFoundError as error:
+        if error.name != f"{detectron2.__name__}._C":
+            raise
+        return left_out
+    except ImportError as error:
+        # Of a package without such a module `from` says this; of a broken one it names a library.
+        if "cannot import name" not in str(error):
+            raise
+        return left_out
+    return left_out if getattr(_C, "__file__", "").endswith(".py") else Finding(subject, "there")
 
 
 def _devices() -> Finding:
@@ -194,12 +207,13 @@ def _given_weights(weights: str) -> Finding:
         told = f"an exported graph of {len(parser.classes)} classes"
         return Finding(subject, f"{told}, SHA-256 {file_digest(weights, 'sha256')[:12]}…")
     from schnet.trained import trained_config
+    from schnet.weight_files import check_weights
 
     cfg = trained_config(weights)
-    file = cfg.MODEL.WEIGHTS
+    file = check_weights(cfg.MODEL.WEIGHTS, "--weights")
     told = f"{file}, {cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES} classes, SAM {cfg.MODEL.SAM.VARIANT}"
-    digest = "" if "://" in file else f", SHA-256 {file_digest(file, 'sha256')[:12]}…"
-    return Finding(subject, f"{told}{digest}, device {cfg.MODEL.DEVICE}")
+    told += f", SHA-256 {file_digest(file, 'sha256')[:12]}…, device {cfg.MODEL.DEVICE}"
+    return Finding(subject, told)
 
 
 def _one_line(error: BaseException) -> str:

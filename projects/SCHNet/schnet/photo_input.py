@@ -9,15 +9,17 @@ import os
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from schnet.data.reading import (
     PILLOW_ERRORS,
     UInt8Array,
     decode_upright,
+    orientation_of,
     parse_image,
     pixels_of,
     read_image,
+    turned_upright,
     unreadable,
 )
 from schnet.errors import InputError
@@ -56,7 +58,7 @@ def as_rgb(photo: Photo) -> UInt8Array:
         return decode_upright(parse_image(bytes(photo), BYTES_NAME))
     if isinstance(photo, Image.Image):
         try:
-            return pixels_of(ImageOps.exif_transpose(photo))
+            return turned_upright(pixels_of(photo), orientation_of(photo))
         except PILLOW_ERRORS as error:
             name = getattr(photo, "filename", "") or "(given as a Pillow image)"
             raise InputError(unreadable("image", name, error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,14 +66,19 @@ def trained_config(
 
 
 def label_settings(cfg: CfgNode) -> list[str]:
-    """What label maps depend on besides the file of weights: three sections of a config, as text.
+    """What label maps depend on besides the file of weights: settings and labels, as text.
 
-    Where the weights lie and what device runs them is no part of it.
+    What device runs the weights is no part of it, nor is where they lie: a checkpoint knows its
+    frozen bases by their fingerprints.
     """
+    labels = label_list(cfg)
+    # As the model is built: CLIP is asked by the names of what was trained on.
+    prompts = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("prompts", None)
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.WEIGHTS = cfg.MODEL.DEVICE = ""
-    return [cfg.MODEL.dump(), cfg.INPUT.dump(), cfg.TEST.dump()]
+    cfg.MODEL.WEIGHTS = cfg.MODEL.SAM.WEIGHTS = cfg.MODEL.CLIP.WEIGHTS = cfg.MODEL.DEVICE = ""
+    sections = [cfg.MODEL.dump(), cfg.INPUT.dump(), cfg.TEST.dump()]
+    return [*sections, json.dumps([*labels, prompts])]
 
 
 def label_list(cfg: CfgNode) -> tuple[tuple[str, ...], tuple[Color, ...]]:
@@ -114,12 +120,14 @@ def find_weights(weights: str | os.PathLike[str]) -> str:
 def choose_device(name: str = AUTO) -> str:
     """Choose the device: what is asked for, or the fastest there is.
 
+    Under torchrun (LOCAL_RANK) `auto` and `cuda` are each process's own GPU.
+
     Raises:
         InputError: it is not there, or is no device's name.
     """
     if name == AUTO:
         if torch.cuda.is_available():
-            return "cuda"
+            return _own_gpu()
         return "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, index = name.partition(":")
     there = {
@@ -132,4 +140,10 @@ def choose_device(name: str = AUTO) -> str:
         raise InputError(f"the device is {name!r}: give {AUTO}, {', '.join(there)} or cuda:1")
     if not there[kind] or (is_numbered and int(index) >= torch.cuda.device_count()):
         raise InputError(f"the device is {name!r}, which this machine has not: give {AUTO} or cpu")
-    return name
+    return _own_gpu() if name == "cuda" else name
+
+
+def _own_gpu() -> str:
+    """One of several processes on a machine, as torchrun starts them, takes a GPU of its own."""
+    local_rank, there = os.environ.get("LOCAL_RANK", ""), torch.cuda.device_count()
+    return f"cuda:{int(local_rank) % there}" if local_rank.isdecimal() and there > 1 else "cuda"

@@ -6,6 +6,7 @@ Each engine is imported when it is chosen: an exported model needs neither torch
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def load_parser(options: EngineOptions) -> PhotoParser:
     """
     engine = options.chosen()
     if engine == ONNX:
-        return load_photo_parser(options.weights, engine)
+        return load_photo_parser(options.weights, engine, threads=_threads(os.environ))
     words: dict[str, Any] = {}
     if options.classes is not None:
         words = {"classes": list(options.classes), "clip_weights": options.clip_weights}
@@ -125,6 +126,14 @@ def identity_of(options: EngineOptions) -> RunIdentity:
     return RunIdentity(parts)
 
 
+def _threads(environment: Mapping[str, str]) -> int | None:
+    """This process's share of the cores where torchrun started several here; None for all."""
+    local = environment.get("LOCAL_WORLD_SIZE", "")
+    if not local.isdecimal() or int(local) < 2:
+        return None
+    return max(1, (os.cpu_count() or 1) // int(local))
+
+
 def _torch_parts(options: EngineOptions) -> dict[str, str]:
     from schnet.trained import label_settings, trained_config
     from schnet.weight_files import locate_weights
@@ -135,6 +144,7 @@ def _torch_parts(options: EngineOptions) -> dict[str, str]:
         options.dtype,
         config_files=options.config_files,
         opts=options.opts,
+        clip_weights=options.clip_weights if options.classes is not None else None,
     )
     weights = _file_digest(locate_weights(cfg.MODEL.WEIGHTS, "--weights"), "the weights")
     settings = digest_of("\n".join(label_settings(cfg)))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from schnet.errors import InputError
 
@@ -35,8 +36,24 @@ _SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
 _JPEG_END = b"\xff\xd9"
 # Some cameras and tools append a few bytes after a JPEG's end mark.
 _JPEG_TAIL = 1024
-PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+PILLOW_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError),
+    # Its readers and writers of single formats raise whatever comes of what they did not expect.
+    *(TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, struct.error),
+)
 """What Pillow raises for files that are no images, or damaged."""
+
+# What EXIF's orientations ask for. Pillow's own `exif_transpose` also writes the whole EXIF block
+# anew, which fails where any entry of it has a type that it should not have.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +146,7 @@ def parse_image(data: bytes, path: PathLike) -> EncodedImage:
             width, height = image.size
             mode = image.mode
             plain_jpeg = image.format in ("JPEG", "MPO") and mode in ("RGB", "L")
-            orientation = _orientation(image)
+            orientation = orientation_of(image)
     except PILLOW_ERRORS as error:
         raise InputError(unreadable("image", path, error)) from None
     # OpenCV 4 fills what a cut-off JPEG lacks with grey and says nothing; Pillow refuses it.
@@ -139,10 +156,13 @@ def parse_image(data: bytes, path: PathLike) -> EncodedImage:
     )
 
 
-def _orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation; 1 where there is none or it is no valid one."""
-    value = image.getexif().get(_ORIENTATION_TAG, 1)
-    return value if value in range(1, 9) else 1
+def orientation_of(image: Image.Image) -> int:
+    """Read the EXIF orientation, 1 to 8; 1 where there is none or it is no valid one."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except PILLOW_ERRORS:  # the pixels may be sound
+        return 1
+    return int(value) if value in range(1, 9) else 1
 
 
 def read_image(path: PathLike, *, apply_exif: bool = False) -> UInt8Array:
@@ -178,9 +198,9 @@ def decode_upright(encoded: EncodedImage) -> UInt8Array:
 
 def turned_upright(pixels: UInt8Array, orientation: int) -> UInt8Array:
     """Turn pixels (H, W) or (H, W, 3) as an EXIF orientation, 1 to 8, says."""
-    image = Image.fromarray(pixels)
-    image.getexif()[_ORIENTATION_TAG] = orientation
-    return np.array(ImageOps.exif_transpose(image))
+    if orientation not in _TURNS:
+        return pixels
+    return np.array(Image.fromarray(pixels).transpose(_TURNS[orientation]))
 
 
 def pixels_of(image: Image.Image) -> UInt8Array:
@@ -204,9 +224,10 @@ def pixels_of(image: Image.Image) -> UInt8Array:
 def _decode_with_pillow(encoded: EncodedImage, *, apply_exif: bool) -> UInt8Array:
     try:
         with Image.open(io.BytesIO(encoded.data)) as image:
-            return pixels_of(ImageOps.exif_transpose(image) if apply_exif else image)
+            pixels = pixels_of(image)
     except PILLOW_ERRORS as error:
         raise InputError(unreadable("image", encoded.path, error)) from None
+    return turned_upright(pixels, encoded.orientation) if apply_exif else pixels
 
 
 def read_bytes(path: PathLike, kind: str) -> bytes:

@@ -139,7 +139,12 @@ class ModelChoice:
         file = find_weights(self.weights)
         # The workers' device, which the driver's machine need not have, changes no label.
         cfg = trained_config(
-            file, "cpu", self.dtype, config_files=self.config_files, opts=self.opts
+            file,
+            "cpu",
+            self.dtype,
+            config_files=self.config_files,
+            opts=self.opts,
+            clip_weights=None if self.classes is None else self.clip_weights,
         )
         classes, palette = label_list(cfg)
         parts: list[Any] = [file_digest(file, "sha256"), *label_settings(cfg)]
@@ -153,5 +158,5 @@ class ModelChoice:
             raise InputError(
                 "--clip-weights is for --classes: give names to parse by, or leave it out"
             )
-        known = json.dumps([*parts, classes, palette])
+        known = json.dumps(parts)
         return ModelIdentity(hashlib.sha256(known.encode()).hexdigest(), classes, palette)
