@@ -160,7 +160,7 @@ def test_a_defect_ends_the_run_and_names_the_photo(tmp_path: Path) -> None:
 
 def test_a_photo_that_changed_is_parsed_again_and_long_names_are_kept_apart(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "in", 2)
-    long = [photos[0].with_name("x" * 240 + f"{n}.png") for n in range(2)]
+    long = [photos[0].with_name("x" * 249 + f"{n}.png") for n in range(2)]
     for photo, target in zip(photos, long, strict=True):
         photo.rename(target)
     line = command(tmp_path / "out", tmp_path / "in")
