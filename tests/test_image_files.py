@@ -67,6 +67,7 @@ def test_what_cannot_be_looked_at_is_kept_for_reading_to_report() -> None:
             assert [str(path) for path in collect_images([], listed=paths)] == paths
             assert [str(real_path(Path(path))) for path in paths] == paths
             assert collect_images([str(half.parent)]) == [half]
+            assert collect_images([str(locked.parent)]) == [locked.parent]
         half.parent.chmod(0o755)
         locked.parent.chmod(0o755)
     assert len(set(output_names([Path(path) for path in paths], SUFFIXES))) == len(paths)

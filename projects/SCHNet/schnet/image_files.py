@@ -76,6 +76,10 @@ def _expand(text: str, skip: Collection[Path]) -> list[Path]:
     path = Path(text)
     # Those of `os.path`, unlike those of `Path`, take what cannot be looked at for not there.
     if os.path.isdir(path):
+        try:
+            os.scandir(path).close()
+        except PermissionError:
+            return [path]
         kind = "folder"
         candidates = [path / prefix / name for prefix, names in walk_files(path) for name in names]
     elif not os.path.exists(path) and glob.has_magic(text):

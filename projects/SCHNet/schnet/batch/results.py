@@ -4,8 +4,8 @@ Noting comes before naming, so that every file with a result's name in the outpu
 line tells of is the user's. A process that is killed between the two has noted files that are not
 there: the photo is parsed again.
 
-Files are not forced onto the disk (fsync), which made writing 400 small label maps with one thread
-two thirds slower. After a power failure a file may be empty, and counts as missing.
+Files are not forced onto the disk (fsync): with one thread 400 small label maps took half as long
+again, about 2 ms a file. After a power failure a file may be empty, and counts as missing.
 """
 
 from __future__ import annotations
