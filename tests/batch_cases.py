@@ -81,7 +81,7 @@ def command(output: Path, *inputs: object) -> list[str]:
 
 
 def start(
-    line: Sequence[str], environment: Mapping[str, str] | None = None
+    line: Sequence[str], environment: Mapping[str, str] | None = None, stdin: int | None = None
 ) -> subprocess.Popen[str]:
     """Begin a command in a process of its own."""
     env = {
@@ -90,7 +90,7 @@ def start(
         **(environment or {}),
     }
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, env=env, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(line, env=env, stdin=stdin, stdout=pipe, stderr=pipe, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:

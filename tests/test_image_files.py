@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from schnet.errors import InputError
-from schnet.image_files import collect_images, output_names
+from schnet.image_files import collect_images, output_names, paths_in_list, real_path
 
 SUFFIXES = (".png", "_overlay.png")
 
@@ -34,6 +38,53 @@ def test_files_folders_and_patterns_in_order_and_once(tmp_path: Path) -> None:
 def test_named_file_is_taken_whatever_it_is(tmp_path: Path) -> None:
     named = [str(tmp_path / "missing.jpg"), *map(str, _touch(tmp_path, "x[1].dat"))]
     assert [str(p) for p in collect_images(named)] == named
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Lose the rights of root, who may look into every folder."""
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(own)
+
+
+def test_what_cannot_be_looked_at_is_kept_for_reading_to_report() -> None:
+    with tempfile.TemporaryDirectory() as name:  # not pytest's, which only its owner may enter
+        folder = Path(name)
+        locked, half = _touch(folder, "secret/locked.jpg", "half/a.jpg")
+        loop = folder / "loop.jpg"
+        loop.symlink_to(loop)
+        paths = [str(folder / ("x" * 300)), str(loop), f"{folder}/nul\0.jpg", str(locked)]
+        folder.chmod(0o755)
+        locked.parent.chmod(0)
+        half.parent.chmod(0o444)  # names can be read in it, and no more
+        with as_nobody():
+            assert [str(path) for path in collect_images(paths)] == paths
+            assert [str(path) for path in collect_images([], listed=paths)] == paths
+            assert [str(real_path(Path(path))) for path in paths] == paths
+            assert collect_images([str(half.parent)]) == [half]
+            assert collect_images([str(locked.parent)]) == [locked.parent]
+        half.parent.chmod(0o755)
+        locked.parent.chmod(0o755)
+    assert len(set(output_names([Path(path) for path in paths], SUFFIXES))) == len(paths)
+
+
+def test_linked_folders_are_searched_and_loops_end(tmp_path: Path) -> None:
+    _touch(tmp_path, "disk/1.jpg", "disk/.hidden/2.jpg", "disk/.3.jpg", "in/z.jpg")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "in" / ".secret").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "up").symlink_to(tmp_path / "in")
+    found = collect_images([str(tmp_path / "in")])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["in/link/1.jpg", "in/z.jpg"]
+
+
+def test_a_list_may_begin_with_a_byte_order_mark() -> None:
+    assert paths_in_list(["\ufeffa.jpg\r\n", "\n", "b.jpg"]) == ["a.jpg", "b.jpg"]
+    assert paths_in_list(["\ufeff\n", "\ufeffb.jpg"]) == ["\ufeffb.jpg"]
 
 
 def test_skipped_paths_only_concern_folders_and_patterns(tmp_path: Path) -> None:

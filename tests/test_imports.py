@@ -63,7 +63,7 @@ ALLOWED = {
         *("schnet.photo_parser", "schnet.inference", "schnet.onnx_parser", "schnet.trained"),
     },
     "schnet.file_locks": {"schnet.errors"},
-    "schnet.image_files": {"schnet.errors"},
+    "schnet.image_files": {"schnet.errors", "schnet.data.file_names"},
     "schnet.batch": {
         *("schnet.errors", "schnet.data", "schnet.batch", "schnet.image_files"),
         *("schnet.parsing", "schnet.photo_parser", "schnet.file_locks"),

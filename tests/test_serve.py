@@ -31,7 +31,8 @@ def test_a_taken_port_is_told_before_the_weights_are_read(
 
 
 @pytest.mark.parametrize(
-    ("host", "port"), [("127.0.0.1", 70000), ("192.0.2.1", 0), ("127.0.0.1", -5)]
+    ("host", "port"),
+    [("127.0.0.1", 70000), ("192.0.2.1", 0), ("127.0.0.1", -5), ("a..b", 0), ("x" * 64, 0)],
 )
 def test_impossible_addresses_are_told(host: str, port: int) -> None:
     with pytest.raises(InputError, match=f"{host}:{port} cannot be served on"):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from schnet.data.file_names import is_litter, walk_files
 from schnet.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -24,9 +26,9 @@ def collect_images(
 
     Args:
         inputs: a file is taken whatever its suffix, and also where it does not exist, so that
-            reading it reports it; a folder is searched at all depths and a pattern (`**` too)
-            expanded, both for files with an image's suffix that are not hidden, nor in a hidden
-            folder.
+            reading it reports it, or cannot be looked at; a folder is searched at all depths,
+            through links too, and a pattern (`**` too) expanded, both for files with an image's
+            suffix that are not hidden, nor in a hidden folder.
         skip: resolved paths that folders and patterns do not yield, such as earlier results.
         listed: further files and folders, such as the lines of a list; a name with an asterisk
             or a bracket is that file's here, not a pattern.
@@ -42,33 +44,55 @@ def collect_images(
     found: dict[Path, Path] = {}
     for text in inputs:
         for path in _expand(text, skip):
-            found.setdefault(path.resolve(), path)
+            found.setdefault(real_path(path), path)
     for text in listed:
-        for path in _expand(text, skip) if Path(text).is_dir() else [Path(text)]:
-            found.setdefault(path.resolve(), path)
+        for path in _expand(text, skip) if os.path.isdir(text) else [Path(text)]:
+            found.setdefault(real_path(path), path)
     return list(found.values())
 
 
+def real_path(path: Path) -> Path:
+    """Resolve a path; one that the system refuses to look at comes back absolute and no more.
+
+    `Path.resolve` raises for a link to itself and for a NUL, and one such photo of many must not
+    stop the others.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return Path(os.path.abspath(path))
+
+
 def paths_in_list(lines: Iterable[str]) -> list[str]:
-    """The paths in a list with one a line; empty lines are left out."""
-    return [path for line in lines if (path := line.rstrip("\r\n")).strip()]
+    """The paths in a list with one a line; empty lines and a byte order mark are left out."""
+    paths = (line.rstrip("\r\n") for line in lines)
+    # Windows' editors begin a file with the mark; it is of no encoding's name, so that a list on
+    # standard input has it too.
+    plain = (path if number else path.removeprefix("\ufeff") for number, path in enumerate(paths))
+    return [path for path in plain if path.strip()]
 
 
 def _expand(text: str, skip: Collection[Path]) -> list[Path]:
     path = Path(text)
-    if path.is_dir():
-        kind, candidates = "folder", sorted(path.rglob("*"))
-    elif not path.exists() and glob.has_magic(text):
-        kind, candidates = "pattern", sorted(Path(p) for p in glob.glob(text, recursive=True))
+    # Those of `os.path`, unlike those of `Path`, take what cannot be looked at for not there.
+    if os.path.isdir(path):
+        try:
+            os.scandir(path).close()
+        except PermissionError:
+            return [path]
+        kind = "folder"
+        candidates = [path / prefix / name for prefix, names in walk_files(path) for name in names]
+    elif not os.path.exists(path) and glob.has_magic(text):
+        kind, candidates = "pattern", [Path(p) for p in glob.glob(text, recursive=True)]
     else:
         return [path]
     images = [
         p
-        for p in candidates
+        for p in sorted(candidates)
         if p.suffix.lower() in IMAGE_SUFFIXES
-        and not _is_hidden(p, path)
-        and p.is_file()
-        and p.resolve() not in skip
+        and not is_litter(p.name)
+        and _may_be_file(p)
+        and real_path(p) not in skip
     ]
     if not images:
         raise InputError(
@@ -78,10 +102,14 @@ def _expand(text: str, skip: Collection[Path]) -> list[Path]:
     return images
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a file, or a folder between it and the one that was searched, is hidden."""
-    inner = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
-    return any(part.startswith(".") for part in inner.parts)
+def _may_be_file(path: Path) -> bool:
+    """Whether a path is a file's, or of what may not be looked at, which reading reports."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def output_names(
@@ -104,7 +132,7 @@ def output_names(
     Returns:
         One base name an image, in order.
     """
-    paths = [image.resolve() for image in images]
+    paths = [real_path(image) for image in images]
     levels = [0] * len(paths)
     taken = Counter({name.casefold(): 1 for name in reserved})
     while True:

@@ -45,7 +45,7 @@ def file_version(path: Path) -> tuple[int, ...]:
     """Size in bytes and time of change in nanoseconds; empty where the file cannot be looked at."""
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # of a NUL in the path Python says ValueError
         return ()
     return (status.st_size, status.st_mtime_ns)
 

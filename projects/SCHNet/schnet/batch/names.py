@@ -14,7 +14,7 @@ from pathlib import Path
 from schnet.batch.layout import RESULTS_FILE, RUN_FILE, SUFFIXES, own_folder
 from schnet.data.files import atomic_path
 from schnet.errors import InputError
-from schnet.image_files import output_names
+from schnet.image_files import output_names, real_path
 
 PLAN_FILE = "names.jsonl"
 
@@ -47,13 +47,14 @@ def plan_names(images: Sequence[Path], folder: Path) -> Mapping[str, Planned]:
     """
     file = own_folder(folder) / PLAN_FILE
     names = _read_plan(file)
-    new = [image for image in images if str(image.resolve()) not in names]
+    new = [image for image in images if str(real_path(image)) not in names]
     if new:
         reserved = [name + suffix for name in names.values() for suffix in SUFFIXES]
         reserved += [RESULTS_FILE, RUN_FILE]
-        reserved += [image.name for image in images if image.resolve().parent == folder.resolve()]
+        home = real_path(folder)
+        reserved += [image.name for image in images if real_path(image).parent == home]
         chosen = output_names(new, SUFFIXES, sorted(set(reserved)))
-        names.update((str(path.resolve()), name) for path, name in zip(new, chosen, strict=True))
+        names.update((str(real_path(path)), name) for path, name in zip(new, chosen, strict=True))
         with atomic_path(file) as temporary, open(temporary, "w", encoding="utf-8") as lines:
             for path, name in names.items():
                 lines.write(json.dumps({"input": path, "name": name}) + "\n")

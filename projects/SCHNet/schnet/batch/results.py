@@ -3,6 +3,9 @@
 Noting comes before naming, so that every file with a result's name in the output folder that no
 line tells of is the user's. A process that is killed between the two has noted files that are not
 there: the photo is parsed again.
+
+Files are not forced onto the disk (fsync): with one thread 400 small label maps took half as long
+again, about 2 ms a file. After a power failure a file may be empty, and counts as missing.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from schnet.batch.names import Planned, plan_names
 from schnet.batch.shard import Shard
 from schnet.errors import InputError
 from schnet.file_locks import is_held, try_lock, waiting_lock
+from schnet.image_files import real_path
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Workspace:
         journal: where it notes what is finished.
         jobs: its photos that are to be parsed.
         finished: how many of its photos are done already.
+        left_out: how many of the images asked for are results in this folder, and no photos.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class Workspace:
     journal: Journal
     jobs: Sequence[Job]
     finished: int
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -69,16 +72,13 @@ class Wanted:
     """What is asked for.
 
     Attributes:
-        images: different photos.
-        named: resolved paths of those that were named one by one: these are photos even where
-            an earlier run wrote them.
+        images: different photos; results of earlier runs among them are left out.
         run: `RunIdentity.id`.
         kinds: the results each photo shall have.
         overwrite: parse also what is finished.
     """
 
     images: Sequence[Path]
-    named: Collection[Path]
     run: str
     kinds: tuple[str, ...]
     overwrite: bool = False
@@ -120,12 +120,12 @@ def working_in(
             stack.enter_context(held)
             if not _join_if_alone(folder, shard):
                 join_files([lines], lines)
-            jobs, finished = _settle(folder, shard, wanted)
+            jobs, finished, left_out = _settle(folder, shard, wanted)
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
         journal = Journal(lines)
         try:
-            yield Workspace(folder, unfinished, journal, jobs, finished)
+            yield Workspace(folder, unfinished, journal, jobs, finished, left_out)
         finally:
             journal.close()
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -146,17 +146,14 @@ def _join_if_alone(folder: Path, shard: Shard) -> bool:
     return True
 
 
-def _settle(folder: Path, shard: Shard, wanted: Wanted) -> tuple[list[Job], int]:
-    """The photos of this process that are to be parsed, and how many of its photos are done."""
+def _settle(folder: Path, shard: Shard, wanted: Wanted) -> tuple[list[Job], int, int]:
+    """This process's photos to parse, how many it has that are done, and how many are results."""
     # The photos were listed before: of a result that was listed, the line is there by now.
     entries = read_entries([results_file(folder), *part_files(folder)])
-    home = folder.resolve()
+    home = real_path(folder)
     ours = {str(home / file) for entry in entries.values() for file in entry.files}
-    images = [
-        image
-        for image in wanted.images
-        if str(image.resolve()) not in ours or image.resolve() in wanted.named
-    ]
+    # Also those that were named: in `schnet parse *.jpg --output .` the shell names the overlays.
+    images = [image for image in wanted.images if str(real_path(image)) not in ours]
     if not images:
         raise InputError(f"the input holds nothing but results in {folder}: name photos")
     plan = plan_names(images, folder)
@@ -170,11 +167,11 @@ def _settle(folder: Path, shard: Shard, wanted: Wanted) -> tuple[list[Job], int]
         else:
             jobs.append(job)
     _refuse_foreign(jobs, home, {Path(file).relative_to(home).parts[0] for file in ours})
-    return jobs, finished
+    return jobs, finished, len(wanted.images) - len(images)
 
 
 def _job(image: Path, plan: Mapping[str, Planned], entries: Mapping[str, Entry]) -> Job:
-    key = str(image.resolve())
+    key = str(real_path(image))
     earlier = entries[key].files if key in entries else ()
     return Job(image, key, plan[key].number, plan[key].name, file_version(image), earlier)
 
@@ -187,8 +184,14 @@ def _is_done(job: Job, entry: Entry | None, wanted: Wanted, home: Path) -> bool:
         and entry.run == wanted.run
         and entry.version == job.version
         and set(wanted.kinds) <= set(entry.kinds)
-        and all(map(file_version, (home / file for file in entry.files)))
+        and all(_is_written(home / file) for file in entry.files)
     )
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a result is there with something in it: a power failure may leave files empty."""
+    version = file_version(path)
+    return bool(version) and version[0] > 0
 
 
 def _refuse_foreign(jobs: Sequence[Job], home: Path, ours: Collection[str]) -> None:

@@ -12,7 +12,9 @@ any more, 70 where the program itself failed, 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -122,8 +124,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: bad input, before any photo is parsed.
     """
-    if args.output.exists() and not args.output.is_dir():
-        raise InputError(f"--output {args.output} is a file: give a folder")
+    _check_output(args.output)
     shard = shard_of(os.environ)
     kinds = (LABELS, *[OVERLAY] * args.overlays, *[MASKS] * args.masks)
     options = _engine_options(args)
@@ -134,8 +135,7 @@ def run(args: argparse.Namespace) -> int:
     check_run(args.output, identity, args.overwrite)
     parser = load_parser(options)
     remap = _load_remap(options, parser, shard)
-    named = {Path(text).resolve() for text in inputs if Path(text).is_file()}
-    wanted = Wanted(images, named, identity.id, kinds, args.overwrite)
+    wanted = Wanted(images, identity.id, kinds, args.overwrite)
     vocabulary: PhotoParser | LabelRemap = remap or parser
 
     def admit() -> None:
@@ -143,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
         write_run(args.output, identity, vocabulary.classes, vocabulary.palette)
 
     with working_in(args.output, shard, wanted, admit) as workspace:
+        if workspace.left_out and shard.rank == 0 and not args.quiet:
+            print(_left_out(workspace), file=sys.stderr)
         writer = ResultWriter(workspace, identity.id, kinds, remap)
         pipeline = PhotoPipeline(
             parser,
@@ -174,6 +176,34 @@ def _parse(pipeline: PhotoPipeline, workspace: Workspace, shard: Shard, quiet: b
     return failed
 
 
+def _left_out(workspace: Workspace) -> str:
+    one = workspace.left_out == 1
+    told = "1 result of an earlier run" if one else f"{workspace.left_out} results of earlier runs"
+    return f"{told} in {workspace.folder} {'is' if one else 'are'} left out"
+
+
+def _check_output(folder: Path) -> None:
+    """Refuse a folder that cannot be made, before the model is loaded.
+
+    Raises:
+        InputError: it, or what it would lie in, is a file, or cannot be looked at.
+    """
+    for place in (folder, *folder.parents):
+        try:
+            if stat.S_ISDIR(os.stat(place).st_mode):
+                return
+            reason: object = f"{place} is a file"
+        except FileNotFoundError:
+            if not os.path.islink(place):
+                continue
+            reason = f"{place} is a link to nothing"
+        except NotADirectoryError:
+            continue  # one of its parents is the file
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--output {folder} cannot be made ({reason}): give another folder")
+
+
 def _engine_options(args: argparse.Namespace) -> EngineOptions:
     return EngineOptions(
         weights=args.weights,
@@ -197,6 +227,9 @@ def _listed(args: argparse.Namespace, shard: Shard) -> list[str]:
                 "several processes cannot read one standard input: write the paths into a file, "
                 "and give --list FILE"
             )
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # A file name is bytes, and need not be Unicode.
+            sys.stdin.reconfigure(errors="surrogateescape")
         paths += paths_in_list(sys.stdin)
     for file in args.list:
         try:

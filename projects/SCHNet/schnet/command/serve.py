@@ -88,7 +88,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:  # the last of a name such as a..b
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"{host}:{port} cannot be served on ({reason}): give another --port, or --host"

@@ -243,8 +243,9 @@ def read_bytes(path: PathLike, kind: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except OSError as error:
-        raise InputError(unreadable(kind, path, error.strerror or error)) from None
+    except (OSError, ValueError) as error:  # of a NUL in the path Python says ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(unreadable(kind, path, reason)) from None
 
 
 def unreadable(kind: str, path: PathLike, reason: object) -> str:
