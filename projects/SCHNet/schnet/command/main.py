@@ -14,6 +14,7 @@ import importlib
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 from schnet.errors import EXIT_DEFECT, exit_on_input_error
@@ -68,6 +69,8 @@ def run_from_shell() -> None:
             defect of ours `EXIT_DEFECT`, as Python's own 1 says that some photos failed.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    # fvcore and Detectron2 0.6 call it on import; neither is ours to change.
+    warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
     try:
         with exit_on_input_error():
             sys.exit(main())
