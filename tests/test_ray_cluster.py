@@ -214,6 +214,31 @@ def test_what_cannot_run_is_one_sentence(small: Callable[..., None]) -> None:
         small(no_model, gpus=1)
 
 
+def defective() -> PhotoParser:
+    raise RuntimeError("a defect")
+
+
+def lacking() -> PhotoParser:
+    raise ModuleNotFoundError("No module named 'schnet'")
+
+
+def dying() -> PhotoParser:
+    os._exit(3)
+
+
+def test_loader_that_fails(
+    small: Callable[..., None], pipeline: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Exception, match="RuntimeError: a defect") as caught:
+        small(defective)
+    assert not isinstance(caught.value, InputError), "a defect is told as bad input"
+    with pytest.raises(InputError, match="no actor could be started .*No module named 'schnet'"):
+        small(lacking)
+    monkeypatch.setattr(pipeline, "ACTOR_RESTARTS", 2)
+    with pytest.raises(InputError, match="workers died again and again"):
+        small(dying)
+
+
 def test_a_photo_that_kills_every_worker_ends_the_job(
     small: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from schnet.errors import InputError
 from schnet.evaluation.argmax import NaNScoreError
 from schnet.parsing import ByteArray, Parsing
 from schnet.photo_parser import PhotoParser
-from schnet.ray_pipeline.deaths import death_told
+from schnet.ray_pipeline.deaths import death_told, is_defect
 from schnet.ray_pipeline.job import require_apart
 
 TOOL = REPOSITORY / "tools" / "parse_with_ray.py"
@@ -74,6 +74,10 @@ def test_death_is_told_with_its_reason() -> None:
     )
     told = death_told(Death(f"{failed}ModuleNotFoundError: No module named 'schnet'", True))
     assert "started (Death: ModuleNotFoundError: No module named 'schnet'): see that" in told
+    assert not is_defect(Death(never)) and not is_defect(Death("ValueError: x"))
+    assert not is_defect(Death(f"{failed}ModuleNotFoundError: No module named 'schnet'", True))
+    assert not is_defect(Death(f"{failed}torch.OutOfMemoryError: CUDA out of memory.", True))
+    assert is_defect(Death(f"{failed}RuntimeError: a defect", True))
     assert len(death_told(Death("very long " * 100))) < 500
 
 

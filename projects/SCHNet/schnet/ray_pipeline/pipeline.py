@@ -23,7 +23,7 @@ from tqdm import tqdm
 from schnet.errors import InputError
 from schnet.photo_parser import PhotoParser
 from schnet.ray_pipeline.collector import Row, ShardCollector
-from schnet.ray_pipeline.deaths import death_told
+from schnet.ray_pipeline.deaths import death_told, is_defect
 from schnet.ray_pipeline.folder_input import FolderInput, holds_photo
 from schnet.ray_pipeline.job import (
     SUCCESS_FILE,
@@ -42,6 +42,9 @@ from schnet.ray_pipeline.tables import count_errors, shard_fault, write_shard
 
 TASK_RETRIES = 3
 """How often a batch is tried again whose actor died; a photo that kills each ends the job."""
+
+ACTOR_RESTARTS = 32
+"""How often Ray starts an actor again; one that dies of loading its model would never end else."""
 
 LOCAL = "local"
 """The address by which Ray starts a cluster of its own."""
@@ -222,6 +225,8 @@ def _parsed_rows(
                             raise InputError(row["fatal"])
                         yield row
         except _DEATHS as error:
+            if is_defect(error):
+                raise
             raise InputError(death_told(error)) from error
 
 
@@ -240,7 +245,7 @@ def _dataset(
         batch_size=workers.batch_size,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=workers.actors),
-        max_restarts=-1,
+        max_restarts=ACTOR_RESTARTS,
         max_task_retries=TASK_RETRIES,
         **on,
     )
