@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,5 +92,52 @@ def run_slowly(photos: str, output: str, weights: str, processes: str, temp: str
         run_job(source, job, Path(output), SlowLoad(weights, processes), Workers(batch_size=2))
 
 
+def dark() -> PhotoParser:
+    """Loads a model that sees `background` alone."""
+    return Dark(("background", "bright"), ((0, 0, 0), (9, 9, 9)))
+
+
+class Dark(PhotoParser):
+    """Labels each pixel 0."""
+
+    def parse_arrays(
+        self, images: Sequence[ByteArray], probabilities: bool = False
+    ) -> list[Parsing]:
+        return [Parsing(image[..., 0] * 0, self.classes, self.palette) for image in images]
+
+
+def run_on_two_nodes(photos: str, output: str) -> None:
+    """Jobs on two nodes of two CPUs, one with a GPU in name alone; what became of each, as JSON.
+
+    What does not end says so by exit code 9.
+    """
+    from ray.cluster_utils import Cluster
+
+    from schnet.errors import InputError
+    from schnet.ray_pipeline.pipeline import Workers, cluster, open_input, run_job
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    nodes.add_node(num_cpus=2, num_gpus=1)
+    source, parser = open_input(Path(photos)), dark()
+    known = ModelIdentity("x", parser.classes, parser.palette)
+    job = make_job(known, source.describe(), source.photos, 4)
+    told: dict[str, str | int] = {}
+    asked = {
+        **{"3 CPUs": Workers(1, 3), "all CPUs": Workers(2, 2), "half": Workers(1, 2)},
+        **{"3 on a GPU": Workers(3, gpus=0.3), "2 on a GPU": Workers(2, gpus=0.3)},
+    }
+    with cluster(nodes.address):
+        for name, workers in asked.items():
+            watch = threading.Timer(90, os._exit, [9])
+            watch.start()
+            try:
+                told[name] = run_job(source, job, Path(output, name), dark, workers).photos
+            except InputError as error:
+                told[name] = str(error)
+            watch.cancel()
+            print(json.dumps(told), flush=True)
+    nodes.shutdown()
+
+
 if __name__ == "__main__":
-    run_slowly(*sys.argv[1:])
+    {"slowly": run_slowly, "nodes": run_on_two_nodes}[sys.argv[1]](*sys.argv[2:])

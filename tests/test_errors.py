@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from schnet.errors import InputError, exit_on_input_error, storage_error
+from schnet.errors import InputError, exit_by_kind_of_error, exit_on_input_error, storage_error
 
 STORAGE = [
     (errno.ENOSPC, "free space or choose another folder"),
@@ -77,6 +77,26 @@ def test_defects_pass_as_they_are(defect: BaseException) -> None:
     with pytest.raises(type(defect)) as caught, exit_on_input_error():
         raise defect
     assert caught.value is defect
+
+
+@pytest.mark.parametrize(
+    "error, code, told",
+    [
+        (ValueError("a defect"), 70, "ValueError: a defect"),
+        (InputError("a.jpg is no image"), 2, "error: a.jpg is no image"),
+        (OSError(errno.ENOSPC, "full", "a"), 2, "error: a cannot be read or written (full)"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (SystemExit(1), 1, ""),
+    ],
+)
+def test_exit_code_by_kind_of_error(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, told: str
+) -> None:
+    with pytest.raises(SystemExit) as caught, exit_by_kind_of_error():
+        raise error
+    assert caught.value.code == code
+    err = capsys.readouterr().err
+    assert told in err and ("Traceback" in err) == (code == 70)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a full disk")

@@ -123,7 +123,7 @@ def test_killed_driver(
     processes.mkdir()
     script = REPOSITORY / "tests" / "ray_fakes.py"
     temp = str(tmp_path_factory.mktemp("r"))
-    arguments = [*map(str, (script, photos, output, weights, processes)), temp]
+    arguments = [str(script), "slowly", *map(str, (photos, output, weights, processes)), temp]
     driver = subprocess.Popen([sys.executable, *arguments], env=environment())
     wait_for_shards(output, 2)
     driver.kill()
@@ -208,10 +208,35 @@ def small(pipeline: ModuleType, tmp_path: Path) -> Callable[..., None]:
 def test_what_cannot_run_is_one_sentence(small: Callable[..., None]) -> None:
     with pytest.raises(InputError, match="^the model is not there: put it there$"):
         small(no_model)
-    with pytest.raises(InputError, match="take 3 CPUs, and the cluster has 2"):
+    with pytest.raises(InputError, match="room for 1 of them .its largest node has 2 CPUs"):
         small(no_model, actors=2)
-    with pytest.raises(InputError, match="of 1 GPUs do not fit a cluster with 0"):
+    with pytest.raises(InputError, match="--actors 1 with 1 GPUs .* and 0 GPUs"):
         small(no_model, gpus=1)
+
+
+def defective() -> PhotoParser:
+    raise RuntimeError("a defect")
+
+
+def lacking() -> PhotoParser:
+    raise ModuleNotFoundError("No module named 'schnet'")
+
+
+def dying() -> PhotoParser:
+    os._exit(3)
+
+
+def test_loader_that_fails(
+    small: Callable[..., None], pipeline: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Exception, match="RuntimeError: a defect") as caught:
+        small(defective)
+    assert not isinstance(caught.value, InputError), "a defect is told as bad input"
+    with pytest.raises(InputError, match="no actor could be started .*No module named 'schnet'"):
+        small(lacking)
+    monkeypatch.setattr(pipeline, "ACTOR_RESTARTS", 2)
+    with pytest.raises(InputError, match="workers died again and again"):
+        small(dying)
 
 
 def test_a_photo_that_kills_every_worker_ends_the_job(

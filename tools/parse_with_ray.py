@@ -5,7 +5,8 @@
 
 Every photo is one row of the output, exactly once, also where workers die or the whole job is
 killed and started again with --resume. See docs/large_folders.md. The exit code is 1 where some
-photos could not be read; their rows say why.
+photos could not be read; their rows say why. It is 2 where what was given, or the cluster, is at
+fault, and 70 where the program is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from schnet.batch.engines import class_list
 from schnet.engines import engine_of, pin_weights
-from schnet.errors import InputError, exit_on_input_error
+from schnet.errors import InputError, exit_by_kind_of_error
 from schnet.ray_pipeline.model_choice import ModelChoice
 
 EXIT_SOME_FAILED = 1
@@ -49,7 +50,9 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the job in --output")
     count = _at_least(1, int)
-    parser.add_argument("--actors", type=count, help="models held (default: one a GPU, or one)")
+    parser.add_argument(
+        "--actors", type=count, help="models held (default: all that fit the GPUs, or one)"
+    )
     parser.add_argument(
         "--num-gpus",
         type=_at_least(0, float),
@@ -74,7 +77,9 @@ def _argument_parser() -> argparse.ArgumentParser:
     told = 'names to parse by, with commas between: "hat, left sleeve"'
     parser.add_argument("--classes", type=class_list, metavar="NAMES", help=told)
     parser.add_argument("--clip-weights", metavar="FILE", help="CLIP's file, for --classes")
-    parser.add_argument("--address", help="of a Ray cluster, or auto (default: start one here)")
+    parser.add_argument(
+        "--address", help="of a Ray cluster, or auto (default: RAY_ADDRESS, or start one)"
+    )
     parser.add_argument("--temp-dir", type=Path, help="of a started cluster: logs and sockets")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="config overrides: KEY VALUE ..."
@@ -95,7 +100,7 @@ def _choose_model(args: argparse.Namespace) -> ModelChoice:
     weights = args.weights if "://" in args.weights else os.path.abspath(args.weights)
     # Now, for all: a better checkpoint may come before the last actor loads one.
     weights = pin_weights(weights, engine_of(weights))
-    return ModelChoice(
+    choice = ModelChoice(
         weights,
         device="cuda" if args.num_gpus else "cpu",
         dtype=args.dtype,
@@ -108,6 +113,7 @@ def _choose_model(args: argparse.Namespace) -> ModelChoice:
         if args.remap and Path(args.remap).is_file()
         else args.remap,
     )
+    return choice.pinned()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,18 +123,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, or 1 where some photos could not be read.
 
     Raises:
-        InputError: bad input; the entry point turns it into exit code 2.
+        InputError: bad input, or a cluster that cannot be used; the entry point turns it into exit
+            code 2.
     """
     args = _argument_parser().parse_args(argv)
     _require_ray()
     # Only now: without the extra, the sentence above is all there is to say.
     import ray
 
-    from schnet.ray_pipeline.job import Job
-    from schnet.ray_pipeline.pipeline import Workers, cluster, open_input, run_job
+    from schnet.ray_pipeline.job import Job, require_apart
+    from schnet.ray_pipeline.pipeline import cluster, open_input, run_job
+    from schnet.ray_pipeline.room import Workers, alive_nodes, default_actors
 
     if args.output.exists() and not args.output.is_dir():
         raise InputError(f"--output {args.output} is a file: give a folder")
+    require_apart(args.input, args.output)
     source = open_input(args.input, args.id_column, args.image_column)
     model = _choose_model(args)
     known = model.identify()
@@ -145,8 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Its plan and its logs' folder would stand between the lines of the progress bar.
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     with cluster(args.address, args.temp_dir):
-        gpus = ray.cluster_resources().get("GPU", 0) if args.num_gpus else 0
-        actors = args.actors or max(1, int(gpus // (args.num_gpus or 1)))
+        actors = args.actors or default_actors(alive_nodes(ray.nodes()), args.num_gpus)
         workers = Workers(actors, args.cpus_per_actor, args.num_gpus, args.batch_size)
         done = run_job(source, job, args.output, model.load, workers, resume=args.resume)
     print(
@@ -160,5 +168,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with exit_on_input_error():
+    with exit_by_kind_of_error():
         sys.exit(main())

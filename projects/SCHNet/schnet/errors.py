@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 
 EXIT_BAD_INPUT = 2
@@ -95,6 +96,23 @@ def exit_on_input_error() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(EXIT_INTERRUPTED)
+
+
+@contextlib.contextmanager
+def exit_by_kind_of_error() -> Iterator[None]:
+    """As `exit_on_input_error`, and a defect of ours ends in a traceback and `EXIT_DEFECT`.
+
+    For commands whose exit code 1 says that some photos failed, as Python's own 1 would.
+
+    Raises:
+        SystemExit: see `exit_on_input_error`; with `EXIT_DEFECT` after any other exception.
+    """
+    try:
+        with exit_on_input_error():
+            yield
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EXIT_DEFECT)
 
 
 def _wait_for_turn() -> None:

@@ -13,11 +13,10 @@ import argparse
 import importlib
 import logging
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 
-from schnet.errors import EXIT_DEFECT, exit_on_input_error
+from schnet.errors import exit_by_kind_of_error
 
 SUBCOMMANDS = {
     "parse": "parse photos into label maps",
@@ -65,18 +64,13 @@ def run_from_shell() -> None:
     """Entry point of the console script `schnet`.
 
     Raises:
-        SystemExit: with the subcommand's exit code, or that of `exit_on_input_error`; after a
-            defect of ours `EXIT_DEFECT`, as Python's own 1 says that some photos failed.
+        SystemExit: with the subcommand's exit code, or that of `exit_by_kind_of_error`.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # fvcore and Detectron2 0.6 call it on import; neither is ours to change.
     warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
-    try:
-        with exit_on_input_error():
-            sys.exit(main())
-    except Exception:
-        traceback.print_exc()
-        sys.exit(EXIT_DEFECT)
+    with exit_by_kind_of_error():
+        sys.exit(main())
 
 
 if __name__ == "__main__":

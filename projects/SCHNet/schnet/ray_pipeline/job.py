@@ -94,6 +94,24 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
 
 
+def require_apart(source: Path, folder: Path) -> None:
+    """Refuse to write among what is read: the shards would be input when the job goes on.
+
+    Args:
+        source: folder or file of the input.
+        folder: of the job; it need not be there.
+
+    Raises:
+        InputError: the job's folder is the input, or lies below it.
+    """
+    inside, around = folder.resolve(), source.resolve()
+    if inside == around or around in inside.parents:
+        raise InputError(
+            f"--output {folder} is --input {source} or lies in it, so that its files would be "
+            "input themselves: give a folder elsewhere as --output"
+        )
+
+
 def begin_or_resume(
     folder: Path, job: Job, files: Sequence[InputFile], resume: bool = False
 ) -> bool:

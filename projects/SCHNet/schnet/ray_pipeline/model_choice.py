@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schnet.downloads import file_digest
 from schnet.engines import ONNX, engine_of, load_photo_parser
@@ -15,6 +16,9 @@ from schnet.errors import InputError
 from schnet.parsing import ByteArray, Parsing
 from schnet.photo_parser import PhotoParser
 from schnet.remap import Remap, load_remap
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
 class RemappedParser(PhotoParser):
@@ -101,6 +105,23 @@ class ModelChoice:
             return parser
         return RemappedParser(parser, load_remap(self.remap, parser.classes))
 
+    def pinned(self) -> ModelChoice:
+        """The same model, by paths that do not depend on the directory a process runs in.
+
+        Workers of a cluster run where `ray start` did. Official names, `random` and URLs stay.
+
+        Raises:
+            InputError: a file is missing or cannot be used.
+        """
+        # An `.onnx` file has no bases; a URL is refused by `identify`, which says why.
+        if self.is_onnx or "://" in self.weights:
+            return self
+        model, opts = self._trained_config().MODEL, list(self.opts)
+        for base, file in (("SAM", model.SAM.WEIGHTS), ("CLIP", model.CLIP.WEIGHTS)):
+            if os.path.isfile(file):
+                opts += [f"MODEL.{base}.WEIGHTS", os.path.abspath(file)]
+        return replace(self, opts=tuple(opts))
+
     def identify(self) -> ModelIdentity:
         """Find the digest and the labels; a model of torch is loaded for `classes` alone.
 
@@ -132,20 +153,12 @@ class ModelChoice:
         return ModelIdentity(file_digest(self.weights, "sha256"), parser.classes, parser.palette)
 
     def _identify_trained(self) -> ModelIdentity:
-        from schnet.trained import find_weights, label_list, label_settings, trained_config
+        from schnet.trained import find_weights, label_list, label_settings
 
         if "://" in self.weights:
             raise InputError(f"{self.weights} is a URL: download it to where all workers read it")
         file = find_weights(self.weights)
-        # The workers' device, which the driver's machine need not have, changes no label.
-        cfg = trained_config(
-            file,
-            "cpu",
-            self.dtype,
-            config_files=self.config_files,
-            opts=self.opts,
-            clip_weights=None if self.classes is None else self.clip_weights,
-        )
+        cfg = self._trained_config()
         classes, palette = label_list(cfg)
         parts: list[Any] = [file_digest(file, "sha256"), *label_settings(cfg)]
         if self.classes is not None:
@@ -160,3 +173,16 @@ class ModelChoice:
             )
         known = json.dumps(parts)
         return ModelIdentity(hashlib.sha256(known.encode()).hexdigest(), classes, palette)
+
+    def _trained_config(self) -> CfgNode:
+        from schnet.trained import trained_config
+
+        return trained_config(
+            self.weights,
+            # The workers' device, which the driver's machine need not have, changes no label.
+            "cpu",
+            self.dtype,
+            config_files=self.config_files,
+            opts=self.opts,
+            clip_weights=None if self.classes is None else self.clip_weights,
+        )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from schnet.errors import InputError
 from schnet.photo_parser import PhotoParser
 from schnet.ray_pipeline.collector import Row, ShardCollector
+from schnet.ray_pipeline.deaths import death_told, is_defect
 from schnet.ray_pipeline.folder_input import FolderInput, holds_photo
 from schnet.ray_pipeline.job import (
     SUCCESS_FILE,
@@ -36,11 +36,18 @@ from schnet.ray_pipeline.job import (
 )
 from schnet.ray_pipeline.parquet_input import ParquetInput, first_parquet
 from schnet.ray_pipeline.photo_source import PhotoSource, ReadUnit
+from schnet.ray_pipeline.room import Workers, alive_nodes, require_room
 from schnet.ray_pipeline.stages import EncodeLabels, ParsePhotos, read_photos
 from schnet.ray_pipeline.tables import count_errors, shard_fault, write_shard
 
 TASK_RETRIES = 3
 """How often a batch is tried again whose actor died; a photo that kills each ends the job."""
+
+ACTOR_RESTARTS = 32
+"""How often Ray starts an actor again; one that dies of loading its model would never end else."""
+
+LOCAL = "local"
+"""The address by which Ray starts a cluster of its own."""
 
 _BLOCKS = 4096
 _DEATHS = (
@@ -51,23 +58,6 @@ _DEATHS = (
     exceptions.RayActorError,
     exceptions.WorkerCrashedError,
 )
-
-
-@dataclass(frozen=True)
-class Workers:
-    """What the job runs on.
-
-    Attributes:
-        actors: how many hold a model.
-        cpus: that each takes where it has no GPU; also its threads.
-        gpus: that each takes; a fraction lets several share one.
-        batch_size: photos that an actor parses together.
-    """
-
-    actors: int = 1
-    cpus: int = 1
-    gpus: float = 0.0
-    batch_size: int = 8
 
 
 @dataclass(frozen=True)
@@ -116,28 +106,38 @@ def cluster(
     """Join a cluster, or start one of this machine alone and end it afterwards.
 
     Args:
-        address: `auto`, or where the cluster's head is; None starts one, unless RAY_ADDRESS is set.
+        address: `auto`, or where the cluster's head is; None takes RAY_ADDRESS, and starts one
+            where that is not set.
         temp_dir: of the started one, for its logs and sockets; short, since a socket's path may
             have 107 characters.
         num_cpus: of the started one; None takes the machine's.
 
     Raises:
-        InputError: there is no cluster at the address.
+        InputError: there is no cluster at the address, or `temp_dir` cannot be used.
     """
     # Nobody is told of this run, unless the user says otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # An actor that asked for no GPU sees none, as Ray will have it in future.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Not None, by which Ray would join, or wait for, whatever cluster was started here last.
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
     own: dict[str, Any] = {}
-    if address is None and "RAY_ADDRESS" not in os.environ:
+    if address == LOCAL:
         own = {"num_cpus": num_cpus, "include_dashboard": False}
-        own |= {"_temp_dir": str(temp_dir)} if temp_dir else {}
+        own |= {"_temp_dir": os.path.abspath(temp_dir)} if temp_dir else {}
     try:
         ray.init(address, logging_level=logging.WARNING, log_to_driver=False, **own)
     except ConnectionError as error:
         raise InputError(
             f"there is no Ray cluster at {address} ({error}): start one with `ray start`, or leave "
-            "--address out"
+            "--address and RAY_ADDRESS out"
+        ) from None
+    except OSError as error:
+        if "_temp_dir" not in own:
+            raise
+        raise InputError(
+            f"--temp-dir {temp_dir} cannot be used ({error}): give a folder with a short path that "
+            "may be written to"
         ) from None
     try:
         yield
@@ -165,10 +165,11 @@ def run_job(
         resume: go on with the folder's job.
 
     Raises:
-        InputError: the folder holds another job or other files, the model cannot be loaded, the
-            storage fails, workers die again and again, or the cluster is too small.
+        InputError: the folder holds another job or other files, the model cannot be loaded or
+            fails on a photo, the storage fails, workers die again and again or cannot be
+            started, or the cluster is too small.
     """
-    _require_room(workers)
+    require_room(alive_nodes(ray.nodes()), workers)
     with only_writer(folder):
         begin_or_resume(folder, job, source.files, resume)
         done = committed_shards(folder, job, shard_fault)
@@ -202,26 +203,6 @@ def _commit(
     return errors
 
 
-def _require_room(workers: Workers) -> None:
-    """Refuse what Ray would wait for without end: an actor for each, and a CPU to read with."""
-    there = ray.cluster_resources()
-    cpus, gpus = there.get("CPU", 0.0), there.get("GPU", 0.0)
-    on_cpus = 0 if workers.gpus else workers.actors * workers.cpus
-    if on_cpus + 1 > cpus:
-        raise InputError(
-            f"{workers.actors} actors and the reading of photos take {on_cpus + 1} CPUs, and the "
-            f"cluster has {cpus:g}: give fewer --actors or --cpus-per-actor, or a larger cluster"
-        )
-    if workers.gpus:
-        # Fractions left of several GPUs do not make one more.
-        shared = math.floor(1 / workers.gpus) if workers.gpus < 1 else 1 / workers.gpus
-        if workers.actors > math.floor(gpus * shared):
-            raise InputError(
-                f"{workers.actors} actors of {workers.gpus:g} GPUs do not fit a cluster with "
-                f"{gpus:g}: give fewer --actors, or --num-gpus 0 to run on CPUs"
-            )
-
-
 def _parsed_rows(
     units: Sequence[ReadUnit], job: Job, load: Callable[[], PhotoParser], workers: Workers
 ) -> Generator[Row, None, None]:
@@ -244,10 +225,9 @@ def _parsed_rows(
                             raise InputError(row["fatal"])
                         yield row
         except _DEATHS as error:
-            raise InputError(
-                f"workers died again and again ({type(error).__name__}), most often for want of "
-                "memory: start again with --resume, and fewer --actors or a smaller --batch-size"
-            ) from error
+            if is_defect(error):
+                raise
+            raise InputError(death_told(error)) from error
 
 
 def _dataset(
@@ -265,7 +245,7 @@ def _dataset(
         batch_size=workers.batch_size,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=workers.actors),
-        max_restarts=-1,
+        max_restarts=ACTOR_RESTARTS,
         max_task_retries=TASK_RETRIES,
         **on,
     )

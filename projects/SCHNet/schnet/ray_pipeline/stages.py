@@ -81,11 +81,12 @@ class ParsePhotos:
             table: rows of `read_photos`.
 
         Returns:
-            The rows with labels, (height, width) uint8, in place of pixels.
+            The rows with labels, (height, width) uint8, in place of pixels; where the model is at
+            fault, as one whose scores are NaN, they have `fatal` instead.
         """
         rows = table.to_pylist()
         if self._parser is None:
-            return _table([_row(row["number"], row["id"], fatal=self._fault) for row in rows])
+            return _fatal(rows, self._fault)
         good = [row for row in rows if row["data"] is not None]
         if good:
             # Copied, for torch takes no array that cannot be written to.
@@ -93,7 +94,12 @@ class ParsePhotos:
                 np.frombuffer(row["data"], np.uint8).reshape(row["height"], row["width"], 3).copy()
                 for row in good
             ]
-            for row, parsing in zip(good, self._parser.parse_arrays(images), strict=True):
+            try:
+                parsings = self._parser.parse_arrays(images)
+            except InputError as error:
+                # Ray would raise another error, of another class, in the driver.
+                return _fatal(rows, str(error))
+            for row, parsing in zip(good, parsings, strict=True):
                 row["data"] = np.ascontiguousarray(parsing.labels).tobytes()
         return _table(rows)
 
@@ -138,6 +144,10 @@ def _decode(photo: PhotoBytes) -> Row:
         return _row(photo.number, photo.id, error=str(error))
     height, width, _ = pixels.shape
     return _row(photo.number, photo.id, height=height, width=width, data=pixels.tobytes())
+
+
+def _fatal(rows: Iterable[Row], fault: str) -> pa.Table:
+    return _table([_row(row["number"], row["id"], fatal=fault) for row in rows])
 
 
 def _row(number: int, id: str, **known: Any) -> Row:
