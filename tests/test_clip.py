@@ -90,6 +90,15 @@ def test_transformer_maps_are_those_of_its_quarters() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("variant", [RESNET, TRANSFORMER], ids=["resnet", "transformer"])
+def test_towers_are_recorded_for_any_number_of_images(variant: ClipVariant) -> None:
+    tower = build_tower(_model(variant).visual)
+    example, more = torch.randn(2, 3, 64, 96), torch.randn(3, 3, 64, 96)
+    program = torch.export.export(tower, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    assert relative_error(program.module()(more)[1], tower(more)[1]) < 1e-5
+
+
+@torch.no_grad()
 def test_positions_are_resized_to_height_by_width() -> None:
     column, row = torch.meshgrid(torch.arange(7.0), torch.arange(7.0), indexing="ij")
     table = torch.cat([torch.tensor([[9.0, 9.0]]), torch.stack([column, row], -1).view(49, 2)])

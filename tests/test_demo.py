@@ -8,10 +8,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from parsing_fakes import fake_parser, half_bright, load_script, write_tiny_model
+from parsing_fakes import fake_parser, half_bright, load_script, write_tiny_model, write_tiny_run
 from PIL import Image
 
 from schnet.errors import InputError
+from schnet.inference import Parser
 from schnet.parsing import Parsing
 
 
@@ -156,6 +157,34 @@ def test_nothing_to_do_is_refused(run_demo: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a file: give a folder"):
         _main(run_demo, _write_photo(tmp_path / "a.jpg"), tmp_path / "a.jpg")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_runs_folder_goes_with_another_config(demo: ModuleType, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_tiny_run(run)
+    config = (run / "config.yaml").rename(tmp_path / "moved.yaml")
+    given = ["--weights", str(run), "--config-file", str(config)]
+    photo = _write_photo(tmp_path / "a.jpg")
+    demo.main([*given, "--input", str(photo), "--output", str(tmp_path / "out")])
+    with Image.open(tmp_path / "out" / "a.png") as labels:
+        assert labels.size == (60, 40)
+
+
+def test_device_and_dtype_are_chosen_whatever_the_config(
+    demo: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, object] = {}
+
+    def load(weights: str, **options: object) -> Parser:
+        given.update(options)
+        return fake_parser()
+
+    monkeypatch.setattr(demo.Parser, "load", load)
+    photo = _write_photo(tmp_path / "a.jpg")
+    options = ["--weights", "w", "--config-file", "x.yaml", "--config-file", "y.yaml"]
+    demo.main([*options, "--input", str(photo), "--output", str(tmp_path / "out")])
+    assert given == {"device": "auto", "config_files": ["x.yaml", "y.yaml"], "opts": []}
 
 
 def test_command_line_with_the_real_model(

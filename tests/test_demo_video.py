@@ -26,7 +26,7 @@ PART = [(109, 222, 106)]
 def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script with a fake model, whatever the weights."""
     script = load_script("projects/SCHNet/demo.py")
-    monkeypatch.setattr(script.Parser, "load", lambda weights, device, opts: video_parser())
+    monkeypatch.setattr(script.Parser, "load", lambda weights, **options: video_parser())
     return script
 
 

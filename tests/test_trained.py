@@ -48,6 +48,30 @@ def test_a_folder_with_one_export(tmp_path: Path) -> None:
         find_weights(tmp_path)
 
 
+def test_other_files_of_weights_are_no_runs(tmp_path: Path) -> None:
+    touch(tmp_path, "sam_vit_b.pth")
+    with pytest.raises(InputError, match="no export, but sam_vit_b.pth: give the path of one file"):
+        find_weights(tmp_path)
+    touch(tmp_path, "a.safetensors")
+    assert find_weights(tmp_path) == str(tmp_path / "a.safetensors")
+    torch.save({"model": {}, "iteration": 7}, tmp_path / "model_0000007.pth")
+    assert find_weights(tmp_path) == str(tmp_path / "model_0000007.pth")
+
+
+def test_damaged_checkpoints_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "model_0000012.pth")
+    with pytest.raises(InputError, match=r"not damaged \(model_0000012.pth\): restore") as refused:
+        find_weights(tmp_path)
+    assert "resume" not in str(refused.value) and "OUTPUT_DIR" not in str(refused.value)
+    torch.save({"model": {}, "iteration": 7}, tmp_path / "model_0000007.pth")
+    assert find_weights(tmp_path) == str(tmp_path / "model_0000007.pth")
+    assert "model_0000012.pth, which is damaged" in caplog.text
+    assert "model_0000007.pth is taken instead" in caplog.text
+    assert "continues" not in caplog.text and "--resume" not in caplog.text
+
+
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file or folder .*nothing"):
         find_weights(tmp_path / "nothing")

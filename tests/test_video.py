@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,26 @@ def test_a_video_that_was_not_written_whole_is_refused(
             monkeypatch.setattr(writer, "close", close)
 
         monkeypatch.setattr(writer, "close", cut)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", CODECS)
+def test_a_video_that_the_disk_takes_in_part_is_refused(tmp_path: Path, ending: str) -> None:
+    """As on a disk that fills: the kernel refuses what goes beyond a size."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 240, 320, 3), dtype=np.uint8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    try:
+        with (
+            pytest.raises(InputError, match="of its 30 frames arrived: free space"),
+            new_video(tmp_path / f"new{ending}", 10) as writer,
+        ):
+            for frame in noise:
+                writer.write(frame)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
     assert not list(tmp_path.iterdir())
 
 

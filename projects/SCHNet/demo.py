@@ -231,15 +231,20 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _load_parser(args: argparse.Namespace) -> Parser:
+    if args.weights is not None:
+        return Parser.load(
+            args.weights,
+            device=args.device or AUTO,
+            config_files=args.config_file or (),
+            opts=args.opts,
+        )
     if args.config_file is None:
-        if args.weights is None:
-            raise InputError(
-                "--weights is missing: give a run's output folder, a checkpoint or an export"
-            )
-        return Parser.load(args.weights, device=args.device or AUTO, opts=args.opts)
-    weights = ["MODEL.WEIGHTS", args.weights] if args.weights else []
+        raise InputError(
+            "--weights is missing: give a run's output folder, a checkpoint or an export"
+        )
+    # The weights are those that the config names.
     device = ["MODEL.DEVICE", choose_device(args.device)] if args.device else []
-    return Parser.from_config(load_model_config(args.config_file, [*weights, *device, *args.opts]))
+    return Parser.from_config(load_model_config(args.config_file, [*device, *args.opts]))
 
 
 def _parse_photos(args: argparse.Namespace) -> None:

@@ -96,13 +96,8 @@ def choose_checkpoint(folder: str | os.PathLike[str]) -> Path:
     Raises:
         InputError: there is no checkpoint, or none that is not damaged.
     """
-    damaged: dict[Path, DamagedFileError] = {}
-    for path in _newest_first(folder):
-        try:
-            read_checkpoint(path, "--resume")
-        except DamagedFileError as error:
-            damaged[path] = error
-            continue
+    path, damaged = newest_whole(folder, "--resume")
+    if path is not None:
         for fault in damaged.values():
             logger.warning("%s; the run continues from %s", fault, path)
         return path
@@ -115,6 +110,33 @@ def choose_checkpoint(folder: str | os.PathLike[str]) -> Path:
         f"({', '.join(path.name for path in damaged)}): restore one of them, or start in another "
         "OUTPUT_DIR"
     )
+
+
+def newest_whole(
+    folder: str | os.PathLike[str], key: str
+) -> tuple[Path | None, dict[Path, DamagedFileError]]:
+    """Find the newest checkpoint of a run that is not damaged.
+
+    Args:
+        folder: the run's.
+        key: the config key or option that names it, for error messages.
+
+    Returns:
+        It, or None; and the newer ones, which are damaged, with what is wrong. Both are empty
+        where the folder is no run's.
+
+    Raises:
+        InputError: one cannot be opened, or holds other than tensors and plain types.
+    """
+    damaged: dict[Path, DamagedFileError] = {}
+    for path in _newest_first(folder):
+        try:
+            read_checkpoint(path, key)
+        except DamagedFileError as error:
+            damaged[path] = error
+            continue
+        return path, damaged
+    return None, damaged
 
 
 def _newest_first(folder: str | os.PathLike[str]) -> list[Path]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-from schnet.checkpoint_files import choose_checkpoint, find_checkpoints
+from schnet.checkpoint_files import find_checkpoints, newest_whole
 from schnet.config import override
 from schnet.data.labels import Color
 from schnet.errors import InputError
@@ -19,6 +20,8 @@ from schnet.export_file import ENDING, is_export
 from schnet.exported import exported_config
 from schnet.run_config import config_beside
 from schnet.setup import load_model_config
+
+logger = logging.getLogger(__name__)
 
 BEST_FILE = "model_best.pth"
 AUTO = "auto"
@@ -92,11 +95,12 @@ def find_weights(weights: str | os.PathLike[str]) -> str:
     """Find the file of weights that is meant.
 
     Args:
-        weights: a file, or a folder with `model_best.pth`, with other checkpoints, or with one
-            export alone.
+        weights: a file, or a folder: of a run, whose `model_best.pth` is taken, else its newest
+            checkpoint that is whole; or else with one export.
 
     Raises:
-        InputError: there is no such file, or a folder holds none, or several exports.
+        InputError: there is no such file, or a folder holds none, damaged ones alone, or several
+            exports.
     """
     path = Path(weights)
     if not path.is_dir():
@@ -108,13 +112,38 @@ def find_weights(weights: str | os.PathLike[str]) -> str:
         return str(weights)
     if (path / BEST_FILE).is_file():
         return str(path / BEST_FILE)
-    if find_checkpoints(path):
-        return str(choose_checkpoint(path))
+    newest = _newest_of_run(path)
+    if newest is not None:
+        return str(newest)
     exports = sorted(path.glob(f"*{ENDING}"))
     if len(exports) == 1:
         return str(exports[0])
-    found = f"several exports ({', '.join(e.name for e in exports)})" if exports else "no model"
+    others = find_checkpoints(path)
+    if exports:
+        found = f"several exports ({_names(exports)})"
+    elif others:
+        found = f"no run's checkpoint and no export, but {_names(others)}"
+    else:
+        found = "no model"
     raise InputError(f"the folder {path} holds {found}: give the path of one file of weights")
+
+
+def _newest_of_run(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run; None where the folder is no run's."""
+    newest, damaged = newest_whole(folder, "weights")
+    if newest is not None:
+        for fault in damaged.values():
+            logger.warning("%s; %s is taken instead", fault, newest)
+    elif damaged:
+        raise InputError(
+            f"the folder {folder} holds no checkpoint that is not damaged "
+            f"({_names(damaged)}): restore one of them, or give the path of another file of weights"
+        )
+    return newest
+
+
+def _names(paths: Iterable[Path]) -> str:
+    return ", ".join(path.name for path in paths)
 
 
 def choose_device(name: str = AUTO) -> str:

@@ -184,21 +184,32 @@ class VideoWriter:
         """Complete the file, and look that it is whole: OpenCV tells of no write that failed.
 
         Raises:
-            InputError: it cannot be read again, or nothing was written.
+            InputError: not every frame can be read again, or nothing was written.
         """
         if self._writer is None:
             raise InputError(f"there was no frame to write to {self._named}")
         self.close()
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
-        whole = capture.isOpened() and capture.read()[0]
-        capture.release()
-        if not whole:
-            raise InputError(f"{self._named} could not be written: free space on its disk")
+        readable = _count_frames(self._path)
+        if readable != self.written:
+            raise InputError(
+                f"{self._named} could not be written, {readable} of its {self.written} frames "
+                "arrived: free space on its disk"
+            )
 
     def close(self) -> None:
         """Let go of the file."""
         if self._writer is not None:
             self._writer.release()
+
+
+def _count_frames(path: Path) -> int:
+    """Frames of a video that can be decoded; some containers' own count is an estimate."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    count = 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.torch_version import TorchVersion
 
 from schnet.errors import InputError
 from schnet.graph_export.metadata import EXTRA_FILE, KEY, GraphMetadata
@@ -20,6 +22,10 @@ ENDINGS = {ONNX: ".onnx", TORCHSCRIPT: ".ts", TORCH_EXPORT: ".pt2"}
 """Formats, and how their files' names end."""
 DEFAULT_OPSET = 18
 LOWEST_OPSET = 18
+_HIGHEST_OPSET = 23
+LEAST_TORCH = {ONNX: "2.9", TORCHSCRIPT: "2.9", TORCH_EXPORT: "2.9"}
+"""What records and writes a format. Up to 2.7 the recorder refuses the model, measured with 2.6.0
+and 2.7.1."""
 LARGEST_ONNX_BYTES = 2_000_000_000
 """A little less than Protocol Buffers hold in one file."""
 
@@ -51,7 +57,7 @@ def write_graph(
     elif kind == TORCHSCRIPT:
         _write_torchscript(program, path, metadata)
     else:
-        torch.export.save(program, path, extra_files={EXTRA_FILE: metadata.as_json()})
+        _write_torch_export(program, path, metadata)
 
 
 def open_graph(path: Path, kind: str, threads: int) -> RunGraph:
@@ -87,6 +93,19 @@ def read_metadata(path: Path, kind: str) -> GraphMetadata:
     return GraphMetadata.from_json(found[EXTRA_FILE])
 
 
+def require_torch(kind: str) -> None:
+    """Refuse a format that the installed torch is too old for.
+
+    Raises:
+        InputError: it names the version that is needed.
+    """
+    if TorchVersion(torch.__version__) < LEAST_TORCH[kind]:
+        raise InputError(
+            f"--format {kind} needs torch {LEAST_TORCH[kind]} or newer, and {torch.__version__} is "
+            "installed: install a newer one with the torchvision that goes with it"
+        )
+
+
 def require_onnx() -> None:
     """Refuse where the packages that write ONNX are not there.
 
@@ -102,6 +121,17 @@ def require_onnx() -> None:
             f"the package {error.name} is not installed, which an export to ONNX needs: "
             "pip install 'schnet[onnx]'"
         ) from None
+
+
+def highest_opset() -> int:
+    """The highest opset that torch says it writes and the installed onnx knows."""
+    import onnx
+
+    try:
+        from torch.onnx._constants import ONNX_MAX_OPSET as written
+    except ImportError:  # torch has no public name for it
+        written = _HIGHEST_OPSET
+    return min(written, onnx.defs.onnx_opset_version())
 
 
 def add_metadata(model: Any, metadata: GraphMetadata) -> None:
@@ -139,8 +169,23 @@ def _write_onnx(program: ExportedProgram, path: Path, metadata: GraphMetadata, o
     onnx.save_model(model, str(path))
 
 
+def _write_torch_export(program: ExportedProgram, path: Path, metadata: GraphMetadata) -> None:
+    # torch 2.9 and later write down all that the recorder took for granted of open sizes, such as
+    # that a photo has several windows, and the file would refuse most photos with it. The operators
+    # are right without: they are compared at other sizes. What is left is what sizes must be;
+    # torch looks for the range by itself.
+    if hasattr(program, "_guards_code"):
+        multiples = [
+            f"L['{INPUT_NAME}'].size()[{axis}] % {metadata.multiple} == 0" for axis in (2, 3)
+        ]
+        program._guards_code = multiples if metadata.size is None else []
+    torch.export.save(program, path, extra_files={EXTRA_FILE: metadata.as_json()})
+
+
 def _write_torchscript(program: ExportedProgram, path: Path, metadata: GraphMetadata) -> None:
-    module = program.module(check_guards=False)
+    # Of old: there are no guards then.
+    has_guards = "check_guards" in inspect.signature(program.module).parameters
+    module = program.module(check_guards=False) if has_guards else program.module()
     # Without its hooks, which compare sizes in Python: a trace does not bear that.
     plain = torch.fx.GraphModule(module, module.graph)
     (example,), _ = program.example_inputs

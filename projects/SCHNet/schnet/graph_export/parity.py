@@ -26,6 +26,9 @@ MOST_PHOTOS = 32
 LEAST_AGREEMENT = 99.9
 """Percent of pixels whose label an fp32 export must have as the model has it."""
 
+_MOST_REASON = 200
+"""Characters of a runtime's own message in ours."""
+
 _GENERATED_SIZES = ((480, 640), (640, 427), (333, 500), (700, 100))
 
 
@@ -129,9 +132,16 @@ class Comparison:
             size: of its file, in bytes.
 
         Raises:
-            InputError: a logit is not a number.
+            InputError: a logit is not a number, or the graph fails.
         """
-        logits, milliseconds = _run_all(name, graph, self._fitted)
+        try:
+            logits, milliseconds = _run_all(name, graph, self._fitted)
+        except Exception as error:  # each runtime has its own kinds
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:_MOST_REASON]
+            raise InputError(
+                f"the export as {name} cannot be run on the pictures ({reason}): it is not "
+                "written; try --size H W or another --format"
+            ) from error
         differences = [np.abs(a - b) for a, b in zip(logits, self._logits, strict=True)]
         equal = [a == b for a, b in zip(self._labels_of(logits), self._labels, strict=True)]
         return ParityRow(

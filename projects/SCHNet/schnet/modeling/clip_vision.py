@@ -105,7 +105,8 @@ class TransformerTower(nn.Module):
         patches = net.conv1(images)
         grid = (patches.shape[-2], patches.shape[-1])
         tokens = patches.flatten(2).transpose(1, 2)
-        first = net.class_embedding.to(tokens.dtype).expand(len(tokens), 1, -1)
+        # Not len, which would fix the number of images where the tower is recorded.
+        first = net.class_embedding.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         tokens = torch.cat([first, tokens], dim=1)
         tokens = tokens + resize_positions(net.positional_embedding, grid).to(tokens.dtype)
         tokens = net.ln_pre(tokens).transpose(0, 1)
