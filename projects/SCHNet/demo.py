@@ -29,6 +29,7 @@ from schnet.data.label_maps import write_label_png
 from schnet.data.reading import decode_upright, open_image
 from schnet.drawing import draw_overlay, with_legend
 from schnet.errors import InputError, exit_on_input_error
+from schnet.export_file import is_export
 from schnet.image_files import collect_images, output_names
 from schnet.inference import Parser
 from schnet.setup import load_model_config
@@ -231,7 +232,9 @@ def _check_arguments(args: argparse.Namespace) -> None:
 
 
 def _load_parser(args: argparse.Namespace) -> Parser:
-    if args.weights is not None:
+    # An export has a config of its own; a config that is given with one takes its place.
+    replaced = args.config_file is not None and args.weights and is_export(args.weights)
+    if args.weights is not None and not replaced:
         return Parser.load(
             args.weights,
             device=args.device or AUTO,
@@ -242,9 +245,10 @@ def _load_parser(args: argparse.Namespace) -> Parser:
         raise InputError(
             "--weights is missing: give a run's output folder, a checkpoint or an export"
         )
-    # The weights are those that the config names.
-    device = ["MODEL.DEVICE", choose_device(args.device)] if args.device else []
-    return Parser.from_config(load_model_config(args.config_file, [*device, *args.opts]))
+    # Without --weights they are those that the config names.
+    own = ["MODEL.WEIGHTS", args.weights] if args.weights else []
+    own += ["MODEL.DEVICE", choose_device(args.device)] if args.device else []
+    return Parser.from_config(load_model_config(args.config_file, [*own, *args.opts]))
 
 
 def _parse_photos(args: argparse.Namespace) -> None:
