@@ -33,7 +33,7 @@ pytest.importorskip("ray.data", reason="Ray is not installed: make env-extras")
 pa = pytest.importorskip("pyarrow")
 
 PHOTOS = 60
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 300.0
 
 
 @pytest.fixture(scope="module")
