@@ -34,7 +34,7 @@ ALLOWED = {
     "schnet.vocabularies": {"schnet.data"},
     "schnet.remap_file": {"schnet.errors", "schnet.data"},
     "schnet.remap": {
-        *("schnet.errors", "schnet.data", "schnet.parsing"),
+        *("schnet.errors", "schnet.data", "schnet.parsing", "schnet.photo_parser"),
         *("schnet.remap_file", "schnet.vocabularies"),
     },
     "schnet.downloads": {"schnet.official_weights"},
@@ -97,11 +97,11 @@ ALLOWED = {
     "schnet.photo_parser": {"schnet.parsing", "schnet.photo_input"},
     "schnet.ray_pipeline": {
         *("schnet.errors", "schnet.data", "schnet.image_files", "schnet.file_locks"),
-        *("schnet.photo_parser", "schnet.ray_pipeline", "schnet.versions"),
+        *("schnet.parsing", "schnet.photo_parser", "schnet.ray_pipeline", "schnet.versions"),
     },
     "schnet.ray_pipeline.model_choice": {
         *("schnet.errors", "schnet.downloads", "schnet.engines"),
-        *("schnet.parsing", "schnet.photo_parser", "schnet.remap", "schnet.trained"),
+        *("schnet.photo_parser", "schnet.remap", "schnet.trained"),
     },
     "schnet.reporting": {
         *("schnet.errors", "schnet.data", "schnet.evaluation", "schnet.visualization"),

@@ -21,10 +21,8 @@ from pathlib import Path
 
 from schnet.batch.engines import class_list
 from schnet.engines import engine_of, pin_weights
-from schnet.errors import InputError, exit_by_kind_of_error
+from schnet.errors import EXIT_SOME_FAILED, InputError, exit_by_kind_of_error
 from schnet.ray_pipeline.model_choice import ModelChoice
-
-EXIT_SOME_FAILED = 1
 
 
 def _at_least(least: float, kind: Callable[[str], float]) -> Callable[[str], float]:

@@ -11,6 +11,8 @@ import time
 import traceback
 from collections.abc import Iterator
 
+EXIT_SOME_FAILED = 1
+"""Some photos could not be read; the rest is done."""
 EXIT_BAD_INPUT = 2
 EXIT_DEFECT = 70
 """EX_SOFTWARE of sysexits.h: the program itself failed, and a traceback tells where."""

@@ -86,9 +86,7 @@ class Parsing:
 
         Pixels of the label 255, which a remap may leave without a class, are in none.
         """
-        known = len(self.classes)
-        counts = np.bincount(self.labels.ravel(), minlength=known)[:known]
-        return dict(zip(self.classes, counts.tolist(), strict=True))
+        return dict(zip(self.classes, label_areas(self.labels, len(self.classes)), strict=True))
 
     def overlay(self, alpha: float = OVERLAY_ALPHA) -> ByteArray:
         """Lay the parts' colours over the photo; the background stays as it is.
@@ -118,6 +116,16 @@ class Parsing:
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot go to another process: the way back to the model."""
         return {**self.__dict__, "scores": None}
+
+
+def label_areas(labels: ByteArray, known: int) -> list[int]:
+    """Pixels of each label.
+
+    Args:
+        labels: (H, W) uint8, values in 0..known-1; 255 is of no class, and counted nowhere.
+        known: K, how many labels there are.
+    """
+    return np.bincount(labels.ravel(), minlength=known)[:known].tolist()
 
 
 def class_number(classes: tuple[str, ...], name: str) -> int:

@@ -22,6 +22,7 @@ from schnet.data.labels import IGNORE_LABEL
 from schnet.data.sides import plain_name, side_of
 from schnet.errors import InputError
 from schnet.parsing import ByteArray, Color, Parsing, class_number
+from schnet.photo_parser import PhotoParser
 from schnet.remap_file import BACKGROUND, ERROR, IGNORE, read_remap_file
 from schnet.vocabularies import VOCABULARIES, Vocabulary
 
@@ -79,6 +80,21 @@ class Remap:
         if self.default != IGNORE_LABEL:
             becomes = f"{self.default} ({self.classes[self.default]})"
         return f"no counterpart for {', '.join(self.unmapped)}: these pixels become {becomes}"
+
+
+class RemappedParser(PhotoParser):
+    """A parser whose label maps are in another label list."""
+
+    def __init__(self, parser: PhotoParser, remap: Remap) -> None:
+        """Take the parser, and the way from its labels to the others."""
+        super().__init__(remap.classes, remap.palette, parser.batch_size)
+        self._parser, self._remap = parser, remap
+
+    def parse_arrays(
+        self, images: Sequence[ByteArray], probabilities: bool = False
+    ) -> list[Parsing]:
+        """See `PhotoParser.parse_arrays`; there are no probabilities."""
+        return [self._remap.remapped(found) for found in self._parser.parse_arrays(images)]
 
 
 def load_remap(name_or_yaml: str, classes: Sequence[str]) -> Remap:

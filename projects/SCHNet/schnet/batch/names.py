@@ -47,14 +47,17 @@ def plan_names(images: Sequence[Path], folder: Path) -> Mapping[str, Planned]:
     """
     file = own_folder(folder) / PLAN_FILE
     names = _read_plan(file)
-    new = [image for image in images if str(real_path(image)) not in names]
+    real = [real_path(image) for image in images]
+    new = [path for path in real if str(path) not in names]
     if new:
         reserved = [name + suffix for name in names.values() for suffix in SUFFIXES]
         reserved += [RESULTS_FILE, RUN_FILE]
         home = real_path(folder)
-        reserved += [image.name for image in images if real_path(image).parent == home]
+        reserved += [
+            image.name for image, path in zip(images, real, strict=True) if path.parent == home
+        ]
         chosen = output_names(new, SUFFIXES, sorted(set(reserved)))
-        names.update((str(real_path(path)), name) for path, name in zip(new, chosen, strict=True))
+        names.update((str(path), name) for path, name in zip(new, chosen, strict=True))
         with atomic_path(file) as temporary, open(temporary, "w", encoding="utf-8") as lines:
             for path, name in names.items():
                 lines.write(json.dumps({"input": path, "name": name}) + "\n")

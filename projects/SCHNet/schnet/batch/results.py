@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,30 +27,12 @@ from schnet.batch.workspace import Job, Workspace
 from schnet.data.files import name_in_errors
 from schnet.data.label_maps import write_label_png
 from schnet.errors import InputError
-from schnet.parsing import Color, Parsing
+from schnet.parsing import Parsing
 
 LABELS, OVERLAY, MASKS = "labels", "overlay", "masks"
 
 JPEG_QUALITY = 92
 JPEG_MAX_SIDE = 65_500
-
-
-class LabelRemap(Protocol):
-    """What is needed of `schnet.remap.Remap`: labels of another vocabulary."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Its names, in label order."""
-        ...
-
-    @property
-    def palette(self) -> tuple[Color, ...]:
-        """Its colours (r, g, b) in 0..255."""
-        ...
-
-    def remapped(self, parsing: Parsing) -> Parsing:
-        """Bring a parsing into the vocabulary."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +51,6 @@ class ResultWriter:
         workspace: Workspace,
         run: str,
         kinds: Sequence[str],
-        remap: LabelRemap | None = None,
     ) -> None:
         """Take where to write and what.
 
@@ -77,12 +58,10 @@ class ResultWriter:
             workspace: the output folder.
             run: `RunIdentity.id`.
             kinds: of `LABELS`, `OVERLAY`, `MASKS`.
-            remap: brings the labels to another vocabulary first.
         """
         self._workspace = workspace
         self._run = run
         self._kinds = tuple(kinds)
-        self._remap = remap
 
     def write(self, job: Job, parsing: Parsing, seconds: float) -> Outcome:
         """Write a photo's results, in place of earlier ones.
@@ -99,8 +78,6 @@ class ResultWriter:
             OSError: a file cannot be written.
         """
         started = time.perf_counter()
-        if self._remap is not None:
-            parsing = self._remap.remapped(parsing)
         beginning = self._workspace.unfinished / str(job.number)
         beginning.mkdir()
         try:

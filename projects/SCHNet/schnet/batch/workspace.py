@@ -153,13 +153,14 @@ def _settle(folder: Path, shard: Shard, wanted: Wanted) -> tuple[list[Job], int,
     home = real_path(folder)
     ours = {str(home / file) for entry in entries.values() for file in entry.files}
     # Also those that were named: in `schnet parse *.jpg --output .` the shell names the overlays.
-    images = [image for image in wanted.images if str(real_path(image)) not in ours]
+    keys = ((str(real_path(image)), image) for image in wanted.images)
+    images = {key: image for key, image in keys if key not in ours}
     if not images:
         raise InputError(f"the input holds nothing but results in {folder}: name photos")
-    plan = plan_names(images, folder)
+    plan = plan_names(list(images.values()), folder)
     jobs, finished = [], 0
-    for image in images:
-        job = _job(image, plan, entries)
+    for key, image in images.items():
+        job = _job(key, image, plan, entries)
         if not shard.owns(job.number):
             continue
         if not wanted.overwrite and _is_done(job, entries.get(job.key), wanted, home):
@@ -170,8 +171,7 @@ def _settle(folder: Path, shard: Shard, wanted: Wanted) -> tuple[list[Job], int,
     return jobs, finished, len(wanted.images) - len(images)
 
 
-def _job(image: Path, plan: Mapping[str, Planned], entries: Mapping[str, Entry]) -> Job:
-    key = str(real_path(image))
+def _job(key: str, image: Path, plan: Mapping[str, Planned], entries: Mapping[str, Entry]) -> Job:
     earlier = entries[key].files if key in entries else ()
     return Job(image, key, plan[key].number, plan[key].name, file_version(image), earlier)
 

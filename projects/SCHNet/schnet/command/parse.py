@@ -22,17 +22,16 @@ from tqdm import tqdm
 
 from schnet.batch.engines import ENGINES, EngineOptions, class_list, identity_of, load_parser
 from schnet.batch.pipeline import PhotoPipeline
-from schnet.batch.results import LABELS, MASKS, OVERLAY, LabelRemap, ResultWriter
+from schnet.batch.results import LABELS, MASKS, OVERLAY, ResultWriter
 from schnet.batch.run_file import check_run, write_run
 from schnet.batch.shard import Shard, shard_of
 from schnet.batch.torchrun import wait_for_all
 from schnet.batch.workspace import Wanted, Workspace, working_in
-from schnet.errors import InputError
+from schnet.errors import EXIT_SOME_FAILED, InputError
 from schnet.image_files import collect_images, paths_in_list
 from schnet.photo_parser import PhotoParser
 
 STANDARD_INPUT = "-"
-EXIT_SOME_FAILED = 1
 WORKERS = 4
 
 
@@ -133,19 +132,17 @@ def run(args: argparse.Namespace) -> int:
     options = options.pinned()
     identity = identity_of(options)
     check_run(args.output, identity, args.overwrite)
-    parser = load_parser(options)
-    remap = _load_remap(options, parser, shard)
+    parser = _load_parser(options, shard)
     wanted = Wanted(images, identity.id, kinds, args.overwrite)
-    vocabulary: PhotoParser | LabelRemap = remap or parser
 
     def admit() -> None:
         check_run(args.output, identity, args.overwrite)
-        write_run(args.output, identity, vocabulary.classes, vocabulary.palette)
+        write_run(args.output, identity, parser.classes, parser.palette)
 
     with working_in(args.output, shard, wanted, admit) as workspace:
         if workspace.left_out and shard.rank == 0 and not args.quiet:
             print(_left_out(workspace), file=sys.stderr)
-        writer = ResultWriter(workspace, identity.id, kinds, remap)
+        writer = ResultWriter(workspace, identity.id, kinds)
         pipeline = PhotoPipeline(
             parser,
             writer,
@@ -243,16 +240,17 @@ def _listed(args: argparse.Namespace, shard: Shard) -> list[str]:
     return paths
 
 
-def _load_remap(options: EngineOptions, parser: PhotoParser, shard: Shard) -> LabelRemap | None:
-    """The remap that is asked for; the first process says what it cannot map."""
+def _load_parser(options: EngineOptions, shard: Shard) -> PhotoParser:
+    """The parser, with labels as they are asked for; the first process says what has none."""
+    parser = load_parser(options)
     if options.remap is None:
-        return None
-    from schnet.remap import load_remap
+        return parser
+    from schnet.remap import RemappedParser, load_remap
 
     remap = load_remap(options.remap, parser.classes)
     if remap.unmapped and shard.rank == 0:
         print(f"--remap {options.remap}: {remap.describe_unmapped()}", file=sys.stderr)
-    return remap
+    return RemappedParser(parser, remap)
 
 
 def _positive(text: str) -> int:

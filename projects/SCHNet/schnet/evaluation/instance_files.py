@@ -29,7 +29,7 @@ from PIL import Image
 
 from schnet.data.label_maps import read_label
 from schnet.data.labels import IGNORE_LABEL
-from schnet.data.reading import read_bytes
+from schnet.data.reading import PILLOW_ERRORS, read_bytes
 from schnet.errors import InputError
 from schnet.evaluation.instance_maps import (
     Counts,
@@ -42,7 +42,6 @@ from schnet.evaluation.instance_maps import (
     present_ids,
 )
 
-_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 _PERSON_CLASS = "1"
 _OFFICIAL_TRUTH = "take CIHP's own files, or --gt-from-maps, which needs none"
 
@@ -60,7 +59,7 @@ def read_ids(path: Path) -> IdMap:
     try:
         with Image.open(io.BytesIO(data)) as image:
             values = np.asarray(image)
-    except _PILLOW_ERRORS as error:
+    except PILLOW_ERRORS as error:
         raise InputError(
             f"the id map {path} cannot be read ({error}): write or download it again"
         ) from None

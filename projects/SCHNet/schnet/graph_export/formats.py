@@ -23,8 +23,8 @@ ENDINGS = {ONNX: ".onnx", TORCHSCRIPT: ".ts", TORCH_EXPORT: ".pt2"}
 DEFAULT_OPSET = 18
 LOWEST_OPSET = 18
 _HIGHEST_OPSET = 23
-LEAST_TORCH = {ONNX: "2.9", TORCHSCRIPT: "2.9", TORCH_EXPORT: "2.9"}
-"""What records and writes a format. Up to 2.7 the recorder refuses the model, measured with 2.6.0
+LEAST_TORCH = "2.9"
+"""What records a model. Up to 2.7 the recorder refuses the model, measured with 2.6.0
 and 2.7.1."""
 LARGEST_ONNX_BYTES = 2_000_000_000
 """A little less than Protocol Buffers hold in one file."""
@@ -99,9 +99,9 @@ def require_torch(kind: str) -> None:
     Raises:
         InputError: it names the version that is needed.
     """
-    if TorchVersion(torch.__version__) < LEAST_TORCH[kind]:
+    if TorchVersion(torch.__version__) < LEAST_TORCH:
         raise InputError(
-            f"--format {kind} needs torch {LEAST_TORCH[kind]} or newer, and {torch.__version__} is "
+            f"--format {kind} needs torch {LEAST_TORCH} or newer, and {torch.__version__} is "
             "installed: install a newer one with the torchvision that goes with it"
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,27 +12,11 @@ from typing import TYPE_CHECKING, Any
 from schnet.downloads import file_digest
 from schnet.engines import ONNX, engine_of, load_photo_parser
 from schnet.errors import InputError
-from schnet.parsing import ByteArray, Parsing
 from schnet.photo_parser import PhotoParser
-from schnet.remap import Remap, load_remap
+from schnet.remap import RemappedParser, load_remap
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
-
-
-class RemappedParser(PhotoParser):
-    """A parser whose label maps are in another label list."""
-
-    def __init__(self, parser: PhotoParser, remap: Remap) -> None:
-        """Take the parser, and the way from its labels to the others."""
-        super().__init__(remap.classes, remap.palette, parser.batch_size)
-        self._parser, self._remap = parser, remap
-
-    def parse_arrays(
-        self, images: Sequence[ByteArray], probabilities: bool = False
-    ) -> list[Parsing]:
-        """See `PhotoParser.parse_arrays`; there are no probabilities."""
-        return [self._remap.remapped(found) for found in self._parser.parse_arrays(images)]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from schnet.data.label_maps import label_png
 from schnet.data.reading import decode_upright, parse_image
 from schnet.errors import InputError
+from schnet.parsing import label_areas
 from schnet.photo_parser import PhotoParser
 from schnet.ray_pipeline.folder_input import read_folder_unit
 from schnet.ray_pipeline.parquet_input import read_parquet_unit
@@ -118,9 +119,7 @@ class EncodeLabels:
             if row["data"] is not None:
                 labels = np.frombuffer(row["data"], np.uint8).reshape(row["height"], row["width"])
                 row["data"] = label_png(labels, self.palette)
-                known = len(self.palette)  # a remap may leave 255, which is no class
-                counts = np.bincount(labels.ravel(), minlength=known)[:known]
-                row["areas"] = counts.tolist()
+                row["areas"] = label_areas(labels, len(self.palette))
         return _table(rows)
 
 
