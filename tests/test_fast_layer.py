@@ -148,6 +148,28 @@ def test_adapters_gradients_equal_the_plain_layers(monkeypatch: pytest.MonkeyPat
         assert torch.equal(mine, recomputed_one)
 
 
+@pytest.mark.usefixtures("only_fast")
+def test_recomputation_in_bfloat16_keeps_no_cast_weights() -> None:
+    backbone, images = fast_like(TINY, scale=0.05), torch.randn(1, 3, 96, 160)
+    ftm = FTM(num_layers=TINY.depth, dim=TINY.dim, num_tokens=5, hidden_dim=8, rho_init=0.1)
+
+    def gradients(recomputed: bool) -> tuple[list[torch.Tensor], int]:
+        encoder = copy.deepcopy(backbone.encoder)
+        model = SamBackbone(
+            encoder=encoder, ftm=ftm, variant=TINY, activation_checkpointing=recomputed
+        ).train()
+        with BF16():
+            loss = model(images)["stage4"].square().mean()
+        found = list(torch.autograd.grad(loss, list(ftm.parameters())))
+        kept = [key for layer in encoder._fast_layers for key in layer._derived._known]
+        return found, sum("weight" in key for key in kept)
+
+    (ours, kept), (again, none) = gradients(False), gradients(True)
+    assert kept > 0 and none == 0
+    for mine, recomputed_one in zip(ours, again, strict=True):
+        assert relative_error(mine, recomputed_one) < 2e-2
+
+
 @torch.no_grad()
 def test_the_hidden_layer_in_parts_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, images = fast_like(TINY), torch.randn(1, 3, 96, 80)

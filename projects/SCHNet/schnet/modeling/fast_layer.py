@@ -26,6 +26,8 @@ class FastLayer:
     Attributes:
         device_type: choose the kernels of this type of device; None takes the input's. A plan's
             tensors without values are on the CPU and stand for those of a GPU.
+        keeps_casts: keep the weights in 16 bits, for the way there and back, from step to step: as
+            much memory again as in fp32. Where layers are recomputed to save memory, no.
     """
 
     def __init__(self, block: Block, num_heads: int) -> None:
@@ -39,6 +41,7 @@ class FastLayer:
         self._num_heads = num_heads
         self._derived = Derived()
         self.device_type: str | None = None
+        self.keeps_casts = True
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens (B, h, w, C) to the next layer's, of the same shape and type."""
@@ -114,6 +117,9 @@ class FastLayer:
             weight = weight.t()
         if weight.dtype == x.dtype:
             return weight
+        if torch.is_grad_enabled() and not self.keeps_casts:
+            # Cast on the way back only: until then it would be there for every layer.
+            return weight if transposed else weight.to(x.dtype)
 
         def cast() -> torch.Tensor:
             return pack(weight.to(x.dtype), rows) if onednn_takes(x) else weight.to(x.dtype)

@@ -83,7 +83,7 @@ class FrozenLinear(torch.autograd.Function):
         bias: torch.Tensor | None,
         transposed: torch.Tensor,
     ) -> torch.Tensor:
-        """See `linear`; `transposed` is the weight (in, out) for the way back."""
+        """See `linear`; `transposed` is the weight (in, out) for the way back, of any type."""
         # No saved tensor: a packed one has no memory that autograd's hooks could look at.
         ctx.transposed = transposed
         return linear(x, weight, bias)
@@ -91,7 +91,10 @@ class FrozenLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Gradient of x."""
-        return linear(grad.contiguous(), ctx.transposed, None), None, None, None
+        weight = ctx.transposed
+        if weight.dtype != grad.dtype:
+            weight = weight.to(grad.dtype)
+        return linear(grad.contiguous(), weight, None), None, None, None
 
 
 class TiledAttention(torch.autograd.Function):

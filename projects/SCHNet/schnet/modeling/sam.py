@@ -118,6 +118,7 @@ class SamBackbone(Backbone):
         """
         x = self.encoder.embed(pad_to_multiple(images, PATCH_SIZE))
         recomputed = self.activation_checkpointing and self.training
+        self.encoder.keep_casts(not recomputed)
         maps = {}
         for stage, layers in enumerate(self.stages):
             for layer in layers:

@@ -132,6 +132,11 @@ class SamEncoder(FreezableModule):
         for layer in self._fast_layers:
             layer.device_type = device_type
 
+    def keep_casts(self, keep: bool) -> None:
+        """Say whether the fast layers keep weights in 16 bits; see `FastLayer.keeps_casts`."""
+        for layer in self._fast_layers:
+            layer.keeps_casts = keep
+
     def layer(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
         """Run one transformer layer.
 
