@@ -39,7 +39,7 @@ class Case:
         self, way: str, dtype: torch.dtype = torch.float32
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The output and the gradient of qkv."""
-        qkv = self.qkv.to(dtype).requires_grad_()
+        qkv = self.qkv.to(dtype, copy=True).requires_grad_()
         padding, positions = self.padding.to(dtype), self.positions.to(dtype)
         out = attend(qkv, padding, positions, HEADS, way)
         (grad,) = torch.autograd.grad(out, qkv, self.grad.to(dtype))

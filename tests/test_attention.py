@@ -80,5 +80,5 @@ def test_the_way_is_chosen_by_device_and_size(
 
     qkv = Tensor()
     qkv.dtype, qkv.shape = dtype, (1, 64, 64, 3 * 12 * 64)
-    positions = Positions(torch.empty(window[0], 1, 64), torch.empty(window[1], 1, 64))
+    positions = Positions(*(torch.empty(1, side, 64) for side in window))
     assert choose_way(device, qkv, positions, 12) == way

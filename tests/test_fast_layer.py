@@ -171,11 +171,22 @@ def test_recomputation_in_bfloat16_keeps_no_cast_weights() -> None:
 
 
 @torch.no_grad()
-def test_the_hidden_layer_in_parts_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone, images = fast_like(TINY), torch.randn(1, 3, 96, 80)
-    whole = backbone(images)["stage4"]
-    monkeypatch.setattr(fast_layer, "ROWS_AT_ONCE", 7)
-    assert relative_error(backbone(images)["stage4"], whole) < 1e-6
+@pytest.mark.parametrize("context", [torch.no_grad, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("strip", [7, 40, 70, 10**6])
+def test_strips_of_any_size_give_the_same(
+    strip: int, batch: int, context: type[torch.no_grad], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 10 by 21 tokens in windows of 8x8: cut at the right and the bottom.
+    backbone, images = fast_like(TINY, scale=0.05), torch.randn(batch, 3, 160, 336)
+    with plain(backbone):
+        expected = backbone(images)
+    monkeypatch.setattr(fast_layer, "STRIP", strip)
+    with context():
+        maps = backbone(images)
+    for name, truth in expected.items():
+        tolerance = 1e-5 if context is torch.no_grad else 1e-2
+        assert relative_error(maps[name].float(), truth) < tolerance, name
 
 
 @torch.no_grad()
@@ -184,8 +195,35 @@ def test_what_a_caller_holds_is_not_written_to() -> None:
     backbone = fast_like(TINY)
     tokens = torch.randn(1, 6, 5, TINY.dim)
     before = tokens.clone()
-    assert not torch.equal(backbone.encoder.layer(0, tokens), before)
-    assert torch.equal(tokens, before)
+    for layer in (0, 1):  # of windows, and of the whole grid
+        out = backbone.encoder.layer(layer, tokens)
+        assert not torch.equal(out, before)
+        assert torch.equal(tokens, before)
+        given = tokens.clone()
+        assert backbone.encoder.layer(layer, given, overwrite=True).data_ptr() == given.data_ptr()
+        assert torch.equal(given, out)
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("only_fast")
+def test_maps_of_earlier_stages_are_not_written_to() -> None:
+    backbone, images, seen = fast_like(TINY), torch.randn(2, 3, 64, 48), []
+
+    def note(stage: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(x.clone())
+        return x, x
+
+    for tokens, stage in zip(backbone(images, note).values(), range(5), strict=True):
+        assert torch.equal(tokens.permute(0, 2, 3, 1), seen[stage])
+
+
+@pytest.mark.usefixtures("only_fast")
+def test_tokens_with_a_graph_are_not_written_to() -> None:
+    backbone = fast_like(TINY)
+    tokens = torch.randn(1, 6, 5, TINY.dim, requires_grad=True)
+    before = tokens.detach().clone()
+    backbone.encoder.layer(0, tokens, overwrite=True).sum().backward()
+    assert torch.equal(tokens.detach(), before)
 
 
 @torch.no_grad()

@@ -357,9 +357,9 @@ def test_layers_are_recomputed_in_training_alone_and_srm_never(
 
     layer = backbone.encoder.layer
 
-    def counted(index: int, tokens: torch.Tensor) -> torch.Tensor:
+    def counted(index: int, tokens: torch.Tensor, **options: bool) -> torch.Tensor:
         count("block")()
-        return layer(index, tokens)
+        return layer(index, tokens, **options)
 
     backbone.encoder.layer = counted
     # It begins, and ends as soon as it has what the backward pass wants.

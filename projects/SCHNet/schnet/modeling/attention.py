@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from schnet.modeling.kernels import TiledAttention, attend_in_place
 from schnet.modeling.positions import Positions
+from schnet.modeling.tiled_attention import TiledAttention
 from schnet.modeling.windows import crop_from_windows, pad_to_windows
 
 MAX_FLASH_DIM = 256
@@ -30,8 +30,7 @@ def attend(
     """Attend within each window.
 
     Args:
-        qkv: queries, keys and values of the real tokens, (B, h, w, 3C). Where no gradient is
-            wanted, the way `tiled` takes the queries' memory for the result.
+        qkv: queries, keys and values of the real tokens, (B, h, w, 3C).
         padding: those of a padded token, (3C,).
         positions: of the window's size; a window as large as the grid is global attention.
         num_heads: heads.
@@ -40,8 +39,6 @@ def attend(
     Returns:
         Shape (B, h, w, C).
     """
-    if way == "tiled" and not (torch.is_grad_enabled() and qkv.requires_grad):
-        return attend_in_place(qkv, padding, positions, num_heads)
     if way == "tiled":
         return TiledAttention.apply(qkv, padding, positions.height, positions.width, num_heads)
     windows = pad_to_windows(qkv, padding, positions.window)

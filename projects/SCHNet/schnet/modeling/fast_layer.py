@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling.image_encoder import Block
@@ -12,9 +15,10 @@ from schnet.modeling.context import product_dtype
 from schnet.modeling.derived import Derived
 from schnet.modeling.kernels import FrozenLinear, linear, onednn_takes, pack
 from schnet.modeling.positions import Positions
+from schnet.modeling.tiled_attention import attend_rows
 
-ROWS_AT_ONCE = 1024
-"""Tokens whose hidden layer of the MLP exists at once in inference."""
+STRIP = 768
+"""About how many tokens inference takes through a layer at once: more gain nothing."""
 
 
 class FastLayer:
@@ -43,29 +47,77 @@ class FastLayer:
         self.device_type: str | None = None
         self.keeps_casts = True
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Tokens (B, h, w, C) to the next layer's, of the same shape and type."""
+    def __call__(self, x: torch.Tensor, *, overwrite: bool = False) -> torch.Tensor:
+        """Tokens (B, h, w, C) to the next layer's, of the same shape and type.
+
+        Args:
+            x: the tokens.
+            overwrite: the caller needs `x` no more: without a graph its memory takes the result.
+        """
         dtype = product_dtype(x)
+        is_ours = overwrite or not x.is_contiguous()
         # The patch embedding's tokens come with their channels first in memory.
         x = x.contiguous()
         with torch.autocast(x.device.type, enabled=False):
-            if torch.is_grad_enabled() and x.requires_grad:
+            with_graph = torch.is_grad_enabled() and x.requires_grad
+            if with_graph or self._device_type(x) != "cpu":
                 x = x + self._linear(self._attention(x, dtype), self._block.attn.proj)
                 return x + self._mlp(x, dtype)
-            return self._infer(x, dtype)
+            return self._infer(x, x if is_ours else torch.empty_like(x), dtype)
 
-    def _infer(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """All behind the attention for some tokens at a time, in memory that is there already."""
-        x = self._plus_attention(x, dtype)
-        for rows in x.view(-1, x.shape[-1]).split(ROWS_AT_ONCE):
-            rows += self._mlp(rows, dtype)
-        return x
+    def _infer(self, x: torch.Tensor, out: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The whole layer strip by strip: what a strip needs stays in the caches.
 
-    def _plus_attention(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        attended = self._attention(x, dtype)
-        for rows in attended.flatten(0, 2).split(ROWS_AT_ONCE):
-            rows.copy_(self._linear(rows.contiguous(), self._block.attn.proj))
-        return x + attended
+        `out` may be `x`: a strip's tokens are read before its result is written, and other strips
+        need none of them, but for the keys and values that a global layer makes beforehand.
+        """
+        side = self._block.window_size
+        for images in _images_at_once(x):
+            part, target = x[images], out[images]
+            grid = None if side else self._grid(part, dtype)
+            for rows in _strips(part, side or 1):
+                strip = part[:, rows]
+                if grid is None:
+                    attended = self._attention(strip, dtype)
+                else:
+                    attended = self._attend_grid(strip, rows, grid, dtype)
+                self._finish(strip, attended, target[:, rows], dtype)
+        return out
+
+    def _finish(
+        self, x: torch.Tensor, attended: torch.Tensor, out: torch.Tensor, dtype: torch.dtype
+    ) -> None:
+        """All behind the attention, for a strip; `out` may be `x`."""
+        torch.add(x, self._linear(attended, self._block.attn.proj), out=out)
+        out += self._mlp(out, dtype)
+
+    def _grid(self, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys (B, heads, d, h * w) and values (B, heads, h * w, d) of a global layer."""
+        batch, height, width, dim = x.shape
+        heads = self._num_heads
+        keys = x.new_empty(batch, heads, dim // heads, height, width, dtype=dtype)
+        values = x.new_empty(batch, heads, height, width, dim // heads, dtype=dtype)
+        for rows in _strips(x, 1):
+            normed = _norm(self._block.norm1, x[:, rows], dtype)
+            both = self._linear(normed, self._block.attn.qkv, part=(dim, 3 * dim))
+            k, v = both.unflatten(-1, (2, heads, -1)).permute(3, 0, 4, 1, 2, 5)
+            keys[:, :, :, rows] = k.permute(0, 1, 4, 2, 3)
+            values[:, :, rows] = v
+        return keys.flatten(3), values.flatten(2, 3)
+
+    def _attend_grid(
+        self,
+        x: torch.Tensor,
+        rows: slice,
+        grid: tuple[torch.Tensor, torch.Tensor],
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """Attention of a strip's queries to the whole grid, (B, r, w, C)."""
+        dim = x.shape[-1]
+        normed = _norm(self._block.norm1, x, dtype)
+        queries = self._linear(normed, self._block.attn.qkv, part=(0, dim))
+        positions = self._positions((grid[0].shape[-1] // x.shape[2], x.shape[2]), dtype)
+        return attend_rows(queries, *grid, positions.rows(rows.start, rows.stop))
 
     def _mlp(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         mlp = self._block.mlp
@@ -77,42 +129,59 @@ class FastLayer:
         return self._attend(qkv, dtype)
 
     def _attend(self, qkv: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        block = self._block
-        side = block.window_size
+        side = self._block.window_size
         window = (side, side) if side else (qkv.shape[1], qkv.shape[2])
-        tables = (block.attn.rel_pos_h, block.attn.rel_pos_w)
+        positions = self._positions(window, dtype)
+        padding = self._bias(self._block.attn.qkv, dtype)
+        way = choose_way(self._device_type(qkv), qkv, positions, self._num_heads)
+        return attend(qkv, padding, positions, self._num_heads, way)
+
+    def _positions(self, window: tuple[int, int], dtype: torch.dtype) -> Positions:
+        tables = (self._block.attn.rel_pos_h, self._block.attn.rel_pos_w)
         # get_rel_pos resizes a table only where it does not fit the grid: never in a window.
-        positions = self._derived.get(
+        return self._derived.get(
             ("positions", window, dtype),
             tables,
             lambda: Positions.gather(*tables, window).to(dtype),
         )
-        padding = self._bias(block.attn.qkv, dtype)
-        way = choose_way(self._device_type(qkv), qkv, positions, self._num_heads)
-        return attend(qkv, padding, positions, self._num_heads, way)
 
     def _device_type(self, x: torch.Tensor) -> str:
         return self.device_type or x.device.type
 
-    def _linear(self, x: torch.Tensor, layer: nn.Linear, *, gelu: bool = False) -> torch.Tensor:
-        weight, bias = self._weight(layer, x), self._bias(layer, x.dtype)
+    def _linear(
+        self,
+        x: torch.Tensor,
+        layer: nn.Linear,
+        *,
+        gelu: bool = False,
+        part: tuple[int, int] | None = None,
+    ) -> torch.Tensor:
+        """A layer's outputs, or without a graph those from `part[0]` to `part[1]` alone."""
+        weight, bias = self._weight(layer, x, part=part), self._bias(layer, x.dtype)
         if torch.is_grad_enabled() and x.requires_grad:
             if self._device_type(x) == "cpu":
                 y = FrozenLinear.apply(x, weight, bias, self._weight(layer, x, transposed=True))
             else:
                 y = F.linear(x, weight, bias)
             return F.gelu(y) if gelu else y
-        return linear(x, weight, bias, gelu=gelu)
+        return linear(x, weight, bias if part is None else bias[slice(*part)], gelu=gelu)
 
     def _weight(
-        self, layer: nn.Linear, x: torch.Tensor, *, transposed: bool = False
+        self,
+        layer: nn.Linear,
+        x: torch.Tensor,
+        *,
+        transposed: bool = False,
+        part: tuple[int, int] | None = None,
     ) -> torch.Tensor:
-        """A layer's weight, or its transpose, as `linear` wants it for an input.
+        """A layer's weight, some of its rows, or its transpose, as `linear` wants it for an input.
 
         In its own type it is used as it lies: packing fp32 gains little, and would cost as much
         memory again as the base has.
         """
         weight = layer.weight.detach()
+        if part is not None:
+            weight = weight[slice(*part)]
         if transposed:
             weight = weight.t()
         if weight.dtype == x.dtype:
@@ -125,7 +194,7 @@ class FastLayer:
             return pack(weight.to(x.dtype), rows) if onednn_takes(x) else weight.to(x.dtype)
 
         rows = x.numel() // x.shape[-1]
-        key = (id(layer), "weight", transposed, x.dtype)
+        key = (id(layer), "weight", part, transposed, x.dtype)
         return self._derived.get(key, (layer.weight,), cast)
 
     def _bias(self, layer: nn.Linear, dtype: torch.dtype) -> torch.Tensor:
@@ -137,3 +206,26 @@ class FastLayer:
 
 def _norm(norm: nn.LayerNorm, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return norm(x).to(dtype)
+
+
+def _images_at_once(x: torch.Tensor) -> Iterator[slice]:
+    """Cut a batch (B, h, w, C) into images that are a strip together, or into single ones."""
+    together = max(1, STRIP // (x.shape[1] * x.shape[2]))
+    for start in range(0, len(x), together):
+        yield slice(start, min(start + together, len(x)))
+
+
+def _strips(x: torch.Tensor, side: int) -> Iterator[slice]:
+    """Cut the rows of maps (B, h, w, C) into strips of about `STRIP` tokens.
+
+    Args:
+        x: tokens, perhaps of several images that are a strip together.
+        side: rows that must stay together: a window's.
+    """
+    height, width = x.shape[1:3]
+    units = -(-height // side)
+    strips = min(units, max(1, round(len(x) * height * width / STRIP)))
+    # The last ones are the larger, since the last window may be cut.
+    ends = [units * number // strips * side for number in range(strips + 1)]
+    for start, end in itertools.pairwise(ends):
+        yield slice(start, min(end, height))

@@ -16,7 +16,8 @@ class Positions:
     """What each query's dot product with adds to its scores, by the distance of the key.
 
     Attributes:
-        height: by row of the query and row of the key, (H, H, d).
+        height: by row of the query and row of the key, (H, H, d); for some rows of queries alone
+            (rows, H, d).
         width: by column of the query and column of the key, (W, W, d).
     """
 
@@ -44,11 +45,15 @@ class Positions:
     @property
     def window(self) -> tuple[int, int]:
         """H and W."""
-        return self.height.shape[0], self.width.shape[0]
+        return self.height.shape[1], self.width.shape[1]
 
     def to(self, dtype: torch.dtype) -> Positions:
         """The same in another type."""
         return Positions(self.height.to(dtype), self.width.to(dtype))
+
+    def rows(self, start: int, stop: int) -> Positions:
+        """Those of some rows of queries."""
+        return Positions(self.height[start:stop], self.width)
 
     def one_hot(self) -> torch.Tensor:
         """Row and column of each key of a window, (H * W, H + W), in the embeddings' type."""

@@ -126,14 +126,15 @@ class SamBackbone(Backbone):
                     # SRM stays outside: its maps are kept for the head in any case.
                     x = checkpoint(self._tuned_layer, layer, x, use_reentrant=False)
                 else:
-                    x = self._tuned_layer(layer, x)
+                    # What a stage starts from is a map that the caller gets.
+                    x = self._tuned_layer(layer, x, overwrite=layer != layers[0])
             seen = x
             if refine is not None:
                 x, seen = refine(stage, x)
             maps[f"stage{stage}"] = seen.permute(0, 3, 1, 2)
         return maps
 
-    def _tuned_layer(self, layer: int, x: torch.Tensor) -> torch.Tensor:
+    def _tuned_layer(self, layer: int, x: torch.Tensor, overwrite: bool = False) -> torch.Tensor:
         """One of SAM's layers and its FTM: tokens (B, h, w, C) to the next layer's."""
-        x = self.encoder.layer(layer, x)
+        x = self.encoder.layer(layer, x, overwrite=overwrite)
         return x if self.ftm is None else self.ftm(layer, x)

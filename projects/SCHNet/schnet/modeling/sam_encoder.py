@@ -137,12 +137,13 @@ class SamEncoder(FreezableModule):
         for layer in self._fast_layers:
             layer.keeps_casts = keep
 
-    def layer(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
+    def layer(self, index: int, tokens: torch.Tensor, *, overwrite: bool = False) -> torch.Tensor:
         """Run one transformer layer.
 
         Args:
             index: of the layer, from 0.
             tokens: the residual stream, shape (B, h, w, C).
+            overwrite: they are needed no more: without a graph their memory may take the result.
 
         Returns:
             The same shape and type.
@@ -150,7 +151,7 @@ class SamEncoder(FreezableModule):
         # The kernels have no gradients of weights; without gradients they serve any SAM.
         has_kernels = self.is_frozen or not torch.is_grad_enabled()
         if self.fast and has_kernels and not is_traced():
-            return self._fast_layers[index](tokens)
+            return self._fast_layers[index](tokens, overwrite=overwrite)
         return self.blocks[index](tokens)
 
     def _positions(self, grid: tuple[int, int]) -> torch.Tensor:
