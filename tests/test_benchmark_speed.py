@@ -213,11 +213,15 @@ def test_trainings_table_holds_the_targets_against_what_was_measured(
     cell = {"variant": "vit_b", "shape": "512x512@2"}
     cell |= {"sides": {training.REFERENCE: side, **sides, training.FULL: side}}
     (table,) = tables(training.render({"cells": [cell]}))
-    fp32, _, bf16, _ = table[2:6]
+    by_step = {row[2]: row for row in table}
+    fp32, bf16 = by_step["fp32"], by_step["bf16"]
     assert fp32[4:6] == ["0.30 (0.30…0.30)", "≤ 0.45: met"]
     assert fp32[7:] == ["0.66", "≤ 0.66: met", "2.0e-05", "≤ 1e-05: **not met**"]
     assert bf16[5] == "≤ 0.27: **not met**" and bf16[10] == "≤ 0.02: met"
-    assert table[6][5] == table[6][8] == "–"
+    for part in ("MLPs", "layers"):
+        assert by_step[f"fp32, {part} recomputed"][5] == "≤ 0.76: met"
+    full = by_step[training.FULL]
+    assert full[5] == full[8] == "–"
 
 
 def test_the_plain_adapters_are_ftm_and_full_fine_tuning_reaches_every_weight(

@@ -11,13 +11,12 @@ from functools import partial
 import pytest
 import torch
 from conftest import relative_error
-from segment_anything.modeling.image_encoder import Block
 from test_sam import NARROW, NARROW_WINDOWED, backbone_like, reference, reference_stages
 
 from schnet.modeling import fast_layer
 from schnet.modeling.ftm import FTM
 from schnet.modeling.sam import SamBackbone
-from schnet.modeling.sam_encoder import SAM_VARIANTS, SamEncoder, SamVariant
+from schnet.modeling.sam_encoder import SAM_VARIANTS, SamBlock, SamEncoder, SamVariant
 
 TINY = SAM_VARIANTS["tiny"]
 # A windowed and a global layer, in a width that large sizes can afford.
@@ -62,10 +61,10 @@ def with_gradient(backbone: SamBackbone, images: torch.Tensor) -> tuple[torch.Te
 def only_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail where a plain block runs."""
 
-    def refuse(self: Block, x: torch.Tensor) -> torch.Tensor:
+    def refuse(self: SamBlock, x: torch.Tensor) -> torch.Tensor:
         raise AssertionError("a plain block ran")
 
-    monkeypatch.setattr(Block, "forward", refuse)
+    monkeypatch.setattr(SamBlock, "forward", refuse)
 
 
 @torch.no_grad()
@@ -131,32 +130,43 @@ def test_adapters_gradients_equal_the_plain_layers(monkeypatch: pytest.MonkeyPat
     backbone, images = fast_like(TINY), torch.randn(2, 3, 96, 160)
     ftm = FTM(num_layers=TINY.depth, dim=TINY.dim, num_tokens=5, hidden_dim=8, rho_init=0.1)
     tuned = SamBackbone(encoder=backbone.encoder, ftm=ftm, variant=TINY)
-    recomputed = SamBackbone(
-        encoder=backbone.encoder, ftm=ftm, variant=TINY, activation_checkpointing=True
-    )
+    recomputed = [
+        SamBackbone(
+            encoder=backbone.encoder,
+            ftm=ftm,
+            variant=TINY,
+            activation_checkpointing=True,
+            recomputed=part,
+        )
+        for part in ("layer", "mlp")
+    ]
 
     def gradients(model: SamBackbone) -> list[torch.Tensor]:
         loss = model.train()(images)["stage4"].square().mean()
         return list(torch.autograd.grad(loss, list(ftm.parameters())))
 
-    ours, again = gradients(tuned), gradients(recomputed)
+    ours, *again = map(gradients, (tuned, *recomputed))
     monkeypatch.undo()
     with plain(tuned):
         expected = gradients(tuned)
-    for mine, recomputed_one, theirs in zip(ours, again, expected, strict=True):
+    for mine, layers, mlps, theirs in zip(ours, *again, expected, strict=True):
         assert relative_error(mine, theirs) < 1e-5
-        assert torch.equal(mine, recomputed_one)
+        assert torch.equal(mine, layers) and torch.equal(mine, mlps)
 
 
 @pytest.mark.usefixtures("only_fast")
-def test_recomputation_in_bfloat16_keeps_no_cast_weights() -> None:
+def test_recomputed_layers_in_bfloat16_keep_no_cast_weights() -> None:
     backbone, images = fast_like(TINY, scale=0.05), torch.randn(1, 3, 96, 160)
     ftm = FTM(num_layers=TINY.depth, dim=TINY.dim, num_tokens=5, hidden_dim=8, rho_init=0.1)
 
-    def gradients(recomputed: bool) -> tuple[list[torch.Tensor], int]:
+    def gradients(recomputed: str | None) -> tuple[list[torch.Tensor], int]:
         encoder = copy.deepcopy(backbone.encoder)
         model = SamBackbone(
-            encoder=encoder, ftm=ftm, variant=TINY, activation_checkpointing=recomputed
+            encoder=encoder,
+            ftm=ftm,
+            variant=TINY,
+            activation_checkpointing=recomputed is not None,
+            recomputed=recomputed or "layer",
         ).train()
         with BF16():
             loss = model(images)["stage4"].square().mean()
@@ -164,10 +174,11 @@ def test_recomputation_in_bfloat16_keeps_no_cast_weights() -> None:
         kept = [key for layer in encoder._fast_layers for key in layer._derived._known]
         return found, sum("weight" in key for key in kept)
 
-    (ours, kept), (again, none) = gradients(False), gradients(True)
-    assert kept > 0 and none == 0
-    for mine, recomputed_one in zip(ours, again, strict=True):
-        assert relative_error(mine, recomputed_one) < 2e-2
+    (ours, kept), (layers, none), (mlps, as_many) = map(gradients, (None, "layer", "mlp"))
+    assert kept == as_many > 0 and none == 0
+    for mine, layers_one, mlps_one in zip(ours, layers, mlps, strict=True):
+        assert torch.equal(mine, mlps_one)
+        assert relative_error(mine, layers_one) < 2e-2
 
 
 @torch.no_grad()
@@ -266,7 +277,7 @@ def test_a_sam_that_trains_takes_the_plain_layers_in_training_alone(
     images = torch.randn(1, 3, 32, 32)
     backbone(images)["stage4"].sum().backward()
     assert all(p.grad is not None for p in backbone.encoder.blocks.parameters())
-    monkeypatch.setattr(Block, "forward", None)
+    monkeypatch.setattr(SamBlock, "forward", None)
     with torch.no_grad():
         backbone(images)
     with pytest.raises(TypeError):

@@ -15,7 +15,7 @@ from parsing_fakes import load_script
 from schnet.config import load_config
 from schnet.errors import InputError
 from schnet.planning.model import PlannedModel
-from schnet.planning.plan import Run, Size
+from schnet.planning.plan import CHECKPOINTING, Run, Size
 from schnet.planning.step import StepTrace
 
 LIP = str(CONFIGS / "lip.yaml")
@@ -67,22 +67,20 @@ def test_table_and_file(
     )
     rows = [line.split() for line in out.splitlines() if line.startswith("tiny")]
     assert [row[1:3] for row in rows] == [
-        [crop, switch] for crop in ("64x48", "64x64") for switch in ("off", "on")
+        [crop, switch] for crop in ("64x48", "64x64") for switch in CHECKPOINTING
     ]
     assert "assumed efficiency of 0.2" in " ".join(out.split())
     assert "989.5 TFLOP/s" in out and "https://www.nvidia.com" in out
 
     content = json.loads(path.read_text(encoding="utf-8"))
     assert [(row["crop"], row["checkpointing"]) for row in content["rows"]] == [
-        ([64, 48], False),
-        ([64, 48], True),
-        ([64, 64], False),
-        ([64, 64], True),
+        (crop, way) for crop in ([64, 48], [64, 64]) for way in CHECKPOINTING
     ]
-    off, on = content["rows"][:2]
-    assert off["trained"] == on["trained"] > 0 and off["frozen"] > 0
-    assert off["forward_flops"] == on["forward_flops"] < off["step_flops"] < on["step_flops"]
-    assert off["activation_bytes"] > on["activation_bytes"]
+    off, mlp, layer = content["rows"][:3]
+    assert off["trained"] == mlp["trained"] == layer["trained"] > 0 and off["frozen"] > 0
+    assert off["forward_flops"] == mlp["forward_flops"] == layer["forward_flops"]
+    assert off["forward_flops"] < off["step_flops"] < mlp["step_flops"] < layer["step_flops"]
+    assert off["activation_bytes"] > mlp["activation_bytes"] > layer["activation_bytes"]
     assert off["checkpoint_bytes"] == 3 * 4 * off["trained"]
     assert off["hours"] == pytest.approx(40000 * 2 * off["step_flops"] / (989.5e12 * 0.2) / 3600)
     assert content["efficiency"] == 0.2 and content["gpu"]["memory_bytes"] == 40e9
@@ -139,12 +137,13 @@ def test_defaults_are_the_configs_and_the_usual(
     monkeypatch.setattr(tool, "plan_model", lambda job: asked.append(job) or [])
     size = ("INPUT.SIZE", "[576, 384]")
     tool.main(["--config-file", LIP, "--jobs", "1", *TINY, *size])
-    planned = {(j.cfg.MODEL.SAM.VARIANT, j.cfg.MODEL.SAM.ACTIVATION_CHECKPOINTING) for j in asked}
+    sams = [job.cfg.MODEL.SAM for job in asked]
+    planned = {(s.VARIANT, s.ACTIVATION_CHECKPOINTING and s.RECOMPUTED) for s in sams}
     names = ("tiny", "vit_b", "vit_l", "vit_h")
-    assert planned == {(name, switch) for name in names for switch in (False, True)}
+    assert planned == {(name, switch) for name in names for switch in (False, "mlp", "layer")}
     assert asked[0].cfg.MODEL.SAM.VARIANT == "vit_h", "the largest first"
     assert {job.crops for job in asked} == {((576, 384), (512, 512), (1024, 1024))}
-    assert len(asked) == 8
+    assert len(asked) == 12
 
 
 @pytest.mark.parametrize(
@@ -208,10 +207,11 @@ def test_lip_with_all_variants(tool: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     tool.main(["--config-file", LIP, "--gpus", "8", "--gpu", "h100-sxm", "--json", str(path)])
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    at_512 = [row for row in rows if row["crop"] == [512, 512] and not row["checkpointing"]]
+    at_512 = [row for row in rows if row["crop"] == [512, 512] and row["checkpointing"] == "off"]
     frozen = {row["variant"]: row["frozen"] for row in at_512}
     assert 300e6 < frozen["vit_l"] - 56.3e6 < 310e6  # as tests/test_full_size.py finds them
     assert frozen["vit_b"] < frozen["vit_l"] < frozen["vit_h"]
     assert all(row["trained"] < 0.15 * row["frozen"] for row in rows)
-    for off, on in zip(rows[::2], rows[1::2], strict=True):
-        assert on["peak_bytes"] < off["peak_bytes"] and on["step_flops"] > off["step_flops"]
+    for off, mlp, layer in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        assert layer["peak_bytes"] < mlp["peak_bytes"] < off["peak_bytes"]
+        assert layer["step_flops"] > mlp["step_flops"] > off["step_flops"]

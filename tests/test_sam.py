@@ -305,7 +305,7 @@ def test_the_config_switches_freezing_and_ftm(tiny_cfg: Callable[..., CfgNode]) 
 
 
 def _learned(cfg: CfgNode, dtype: torch.dtype | None, *, eager: bool) -> dict[str, torch.Tensor]:
-    """SCHNet's losses and gradients with every layer recomputed, or with none."""
+    """SCHNet's losses and gradients with activations recomputed, or with none."""
     torch.manual_seed(0)
     model = build_model(cfg).train()
     for part in (model.backbone.ftm, model.sem_seg_head):
@@ -324,11 +324,13 @@ def _learned(cfg: CfgNode, dtype: torch.dtype | None, *, eager: bool) -> dict[st
 @pytest.mark.parametrize("frozen", ["True", "False"])
 @pytest.mark.parametrize("ftm", ["True", "False"])
 @pytest.mark.parametrize("feedback", ["True", "False"])
-def test_recomputed_layers_give_the_same_gradients_to_the_bit(
+@pytest.mark.parametrize("part", ["layer", "mlp"])
+def test_what_is_recomputed_gives_the_same_gradients_to_the_bit(
     tiny_cfg: Callable[..., CfgNode],
     ftm: str,
     frozen: str,
     feedback: str,
+    part: str,
     dtype: torch.dtype | None,
 ) -> None:
     switches = (
@@ -339,7 +341,8 @@ def test_recomputed_layers_give_the_same_gradients_to_the_bit(
         "MODEL.SRM.FEEDBACK",
         feedback,
     )
-    cfg = tiny_cfg([*switches, "MODEL.SAM.ACTIVATION_CHECKPOINTING", "True"])
+    recompute = ("MODEL.SAM.ACTIVATION_CHECKPOINTING", "True", "MODEL.SAM.RECOMPUTED", part)
+    cfg = tiny_cfg([*switches, *recompute])
     plain, recomputed = (_learned(cfg, dtype, eager=eager) for eager in (True, False))
     assert plain.keys() == recomputed.keys()
     for name, value in plain.items():
@@ -386,10 +389,42 @@ def test_layers_are_recomputed_in_training_alone_and_srm_never(
     assert run() == (8, 8, 5)
 
 
+@pytest.mark.parametrize("fast", ["True", "False"])
+def test_mlps_are_recomputed_in_training_alone(
+    fast: str, tiny_cfg: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switches = ["MODEL.SAM.ACTIVATION_CHECKPOINTING", "True", "MODEL.SAM.RECOMPUTED", "mlp"]
+    backbone = SamBackbone(tiny_cfg([*switches, "MODEL.SAM.FAST", fast]), None)
+    # The norm before the MLP runs twice where it is recomputed, that before the attention never.
+    calls = {"norm1": 0, "norm2": 0}
+    for block in backbone.encoder.blocks:
+        for name in calls:
+
+            def count(*_: object, name: str = name) -> None:
+                calls[name] += 1
+
+            getattr(block, name).register_forward_pre_hook(count)
+
+    def run() -> tuple[int, int]:
+        calls.update(norm1=0, norm2=0)
+        backbone(torch.randn(1, 3, 32, 32))["stage4"].sum().backward()
+        return calls["norm1"], calls["norm2"]
+
+    # The first layer is in no graph: FTM comes behind it.
+    assert run() == (8, 8 + 7)
+    backbone.eval()
+    assert run() == (8, 8)
+    backbone.train()
+    backbone.activation_checkpointing = False
+    assert run() == (8, 8)
+
+
 def test_recomputed_layers_keep_their_inputs_alone(tiny_cfg: Callable[..., CfgNode]) -> None:
     kept = {}
-    for recomputed in ("False", "True"):
-        cfg = tiny_cfg(["MODEL.SAM.ACTIVATION_CHECKPOINTING", recomputed])
+    for recomputed in ("none", "mlp", "layer"):
+        switches = ["MODEL.SAM.ACTIVATION_CHECKPOINTING", str(recomputed != "none")]
+        part = ["MODEL.SAM.RECOMPUTED", "layer" if recomputed == "none" else recomputed]
+        cfg = tiny_cfg([*switches, *part])
         backbone, sizes = SamBackbone(cfg, None), []
 
         def pack(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
@@ -399,4 +434,6 @@ def test_recomputed_layers_keep_their_inputs_alone(tiny_cfg: Callable[..., CfgNo
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             backbone(torch.randn(1, 3, 64, 64))
         kept[recomputed] = sum(sizes)
-    assert kept["True"] < kept["False"] / 10
+    assert kept["layer"] < kept["none"] / 10
+    # Queries, keys, values and two norms' inputs, but not the four times wider hidden layer.
+    assert kept["none"] / 2 < kept["mlp"] < 0.75 * kept["none"]

@@ -23,7 +23,15 @@ from schnet.data.processes import process_map
 from schnet.errors import InputError, exit_on_input_error
 from schnet.modeling.sam_encoder import SAM_VARIANTS
 from schnet.planning.gpus import GPUS, find_gpu
-from schnet.planning.plan import PlanJob, PlanRow, Run, Size, plan_model, with_model
+from schnet.planning.plan import (
+    CHECKPOINTING,
+    PlanJob,
+    PlanRow,
+    Run,
+    Size,
+    plan_model,
+    with_model,
+)
 from schnet.planning.report import plan_json, plan_table
 from schnet.setup import load_model_config
 
@@ -115,7 +123,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _jobs(args: argparse.Namespace) -> list[PlanJob]:
-    """One job for each variant, without and with checkpointing."""
+    """One job for each variant and way of checkpointing."""
     gpu = find_gpu(args.gpu)
     # Whatever the config says: no tensor of a plan is on a device or read from a file.
     random = ("MODEL.SAM.WEIGHTS", "random", "MODEL.CLIP.WEIGHTS", "random")
@@ -138,7 +146,7 @@ def _jobs(args: argparse.Namespace) -> list[PlanJob]:
             efficiency=args.efficiency,
         )
         for variant in dict.fromkeys(variants)
-        for checkpointing in (False, True)
+        for checkpointing in CHECKPOINTING
     ]
 
 
@@ -159,9 +167,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with process_map(plan_model, [jobs[number] for number in order], jobs=args.jobs) as plans:
         for number, plan in zip(order, plans, strict=True):
             rows[number] = plan
-    # A variant's crops one after another, each without and with checkpointing.
-    pairs = zip(rows[::2], rows[1::2], strict=True)
-    table = [row for off, on in pairs for crop in zip(off, on, strict=True) for row in crop]
+    # A variant's crops one after another, each with every way of checkpointing.
+    ways = len(CHECKPOINTING)
+    variants = [rows[start : start + ways] for start in range(0, len(rows), ways)]
+    table = [row for plans in variants for crop in zip(*plans, strict=True) for row in crop]
     print(plan_table(table, jobs[0]))
     if args.json:
         with atomic_path(args.json) as temporary:

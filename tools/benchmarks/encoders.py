@@ -106,7 +106,7 @@ def build_ours(
     *,
     fast: bool = True,
     ftm: FTM | None = None,
-    checkpointing: bool = False,
+    recomputed: str | None = None,
 ) -> SamBackbone:
     """Build our backbone, frozen, with the reference's weights.
 
@@ -115,13 +115,17 @@ def build_ours(
         variant: its size.
         fast: as MODEL.SAM.FAST.
         ftm: adapters, or None.
-        checkpointing: as MODEL.SAM.ACTIVATION_CHECKPOINTING.
+        recomputed: what activation checkpointing recomputes, as MODEL.SAM.RECOMPUTED, or None.
     """
     encoder = SamEncoder(variant, fast=fast)
     encoder.load_state_dict(reference.encoder.state_dict())
     encoder.freeze()
     backbone = SamBackbone(
-        encoder=encoder, ftm=ftm, variant=variant, activation_checkpointing=checkpointing
+        encoder=encoder,
+        ftm=ftm,
+        variant=variant,
+        activation_checkpointing=recomputed is not None,
+        recomputed=recomputed or "layer",
     )
     return backbone.eval()
 

@@ -47,10 +47,13 @@ def _add_model_keys(cfg: CN) -> None:
     cfg.MODEL.SAM.FREEZE = True
     # Factor on SOLVER.BASE_LR for SAM's own weights where FREEZE is False; > 0.
     cfg.MODEL.SAM.LR_FACTOR = 0.1
-    # True recomputes every layer, its FTM included, in the backward pass instead of keeping its
-    # activations: less memory, more time, the same gradients.
+    # True recomputes activations in the backward pass instead of keeping them: less memory, more
+    # time, the same gradients. RECOMPUTED says which.
     cfg.MODEL.SAM.ACTIVATION_CHECKPOINTING = False
-    # True runs a frozen SAM by the kernels of modeling/kernels.py: the same result but for
+    # `layer`: all of a layer, its FTM included, for the least memory. `mlp`: a layer's MLP alone,
+    # which saves about half as much for a quarter of the time (tools/benchmark.py training).
+    cfg.MODEL.SAM.RECOMPUTED = "layer"
+    # True runs a frozen SAM by the kernels of modeling/fast_layer.py: the same result but for
     # rounding, in less time and memory. False, or a SAM that trains, takes the plain layers.
     cfg.MODEL.SAM.FAST = True
 

@@ -76,6 +76,7 @@ CHECKS: dict[str, Check] = {
     "MODEL.PIXEL_STD": _list_of(3, _POSITIVE),
     "MODEL.BACKBONE.NAME": _one_of("SamBackbone", "ClipBackbone"),
     "MODEL.SAM.VARIANT": _one_of("vit_b", "vit_l", "vit_h", "tiny"),
+    "MODEL.SAM.RECOMPUTED": _one_of("layer", "mlp"),
     "MODEL.SAM.WEIGHTS": (_not_blank, "a path, a URL, an official name or `random`"),
     "MODEL.SAM.LR_FACTOR": _POSITIVE,
     "MODEL.CLIP.VARIANT": _one_of(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from segment_anything.modeling.image_encoder import Block
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from schnet.modeling.attention import attend, choose_way
 from schnet.modeling.context import product_dtype
@@ -32,6 +33,7 @@ class FastLayer:
             tensors without values are on the CPU and stand for those of a GPU.
         keeps_casts: keep the weights in 16 bits, for the way there and back, from step to step: as
             much memory again as in fp32. Where layers are recomputed to save memory, no.
+        recomputes_mlp: run the MLP again in the backward pass instead of keeping what is in it.
     """
 
     def __init__(self, block: Block, num_heads: int) -> None:
@@ -46,6 +48,7 @@ class FastLayer:
         self._derived = Derived()
         self.device_type: str | None = None
         self.keeps_casts = True
+        self.recomputes_mlp = False
 
     def __call__(self, x: torch.Tensor, *, overwrite: bool = False) -> torch.Tensor:
         """Tokens (B, h, w, C) to the next layer's, of the same shape and type.
@@ -62,6 +65,8 @@ class FastLayer:
             with_graph = torch.is_grad_enabled() and x.requires_grad
             if with_graph or self._device_type(x) != "cpu":
                 x = x + self._linear(self._attention(x, dtype), self._block.attn.proj)
+                if with_graph and self.recomputes_mlp:
+                    return x + checkpoint(self._mlp, x, dtype, use_reentrant=False)
                 return x + self._mlp(x, dtype)
             return self._infer(x, x if is_ours else torch.empty_like(x), dtype)
 

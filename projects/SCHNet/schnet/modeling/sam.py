@@ -48,6 +48,7 @@ class SamBackbone(Backbone):
         ftm: FTM | None,
         variant: SamVariant,
         activation_checkpointing: bool = False,
+        recomputed: str = "layer",
     ) -> None:
         """Take the parts.
 
@@ -55,13 +56,16 @@ class SamBackbone(Backbone):
             encoder: SAM's layers, with weights, frozen or not.
             ftm: the adapters, or None for plain SAM.
             variant: the encoder's size.
-            activation_checkpointing: keep each layer's input alone in training, and run the layer
-                again in the backward pass.
+            activation_checkpointing: run parts of the layers again in the backward pass of
+                training instead of keeping their activations.
+            recomputed: which parts: `layer`, all of a layer, whose input alone is kept; `mlp`, its
+                MLP.
         """
         super().__init__()
         self.encoder = encoder
         self.ftm = ftm
         self.activation_checkpointing = activation_checkpointing
+        self.recomputed = recomputed
         ends = [layer + 1 for layer in variant.global_layers]
         starts = [0, *ends[:-1]]
         self.stages = ((), *(tuple(range(a, b)) for a, b in zip(starts, ends, strict=True)))
@@ -91,6 +95,7 @@ class SamBackbone(Backbone):
             "ftm": adapters,
             "variant": variant,
             "activation_checkpointing": sam.ACTIVATION_CHECKPOINTING,
+            "recomputed": sam.RECOMPUTED,
         }
 
     @property
@@ -117,12 +122,13 @@ class SamBackbone(Backbone):
             `stage0`..`stage4`, each (B, C, ceil(H/16), ceil(W/16)).
         """
         x = self.encoder.embed(pad_to_multiple(images, PATCH_SIZE))
-        recomputed = self.activation_checkpointing and self.training
-        self.encoder.keep_casts(not recomputed)
+        recomputed = self.recomputed if self.activation_checkpointing and self.training else None
+        self.encoder.keep_casts(recomputed != "layer")
+        self.encoder.recompute_mlps(recomputed == "mlp")
         maps = {}
         for stage, layers in enumerate(self.stages):
             for layer in layers:
-                if recomputed:
+                if recomputed == "layer":
                     # SRM stays outside: its maps are kept for the head in any case.
                     x = checkpoint(self._tuned_layer, layer, x, use_reentrant=False)
                 else:

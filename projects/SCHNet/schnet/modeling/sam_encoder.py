@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.image_encoder import Attention, Block, PatchEmbed
+from segment_anything.modeling.image_encoder import (
+    Attention,
+    Block,
+    PatchEmbed,
+    window_partition,
+    window_unpartition,
+)
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from schnet.checkpoint import read_state_dict
 from schnet.fingerprints import BaseSource, fingerprint
@@ -74,16 +82,35 @@ class SamAttention(Attention):
 
 
 class SamBlock(Block):
-    """segment_anything's layer, whose windows an exported graph cuts out of grids of any size."""
+    """segment_anything's layer, whose windows an exported graph cuts out of grids of any size.
+
+    Attributes:
+        recomputes_mlp: run the MLP again in the backward pass instead of keeping what is in it.
+    """
+
+    recomputes_mlp = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens (B, h, w, C) to the next layer's, of the same shape."""
-        if not is_exported() or not self.window_size:
-            return super().forward(x)
-        # window_partition asks in Python whether there is anything to pad.
-        windows = split_into_windows(self.norm1(x), self.window_size)
-        x = x + crop_from_windows(self.attn(windows), x.shape[0], (x.shape[1], x.shape[2]))
-        return x + self.mlp(self.norm2(x))
+        x = x + self._attended(x)
+        if self.recomputes_mlp:
+            return x + checkpoint(self._transformed, x, use_reentrant=False)
+        return x + self._transformed(x)
+
+    def _attended(self, x: torch.Tensor) -> torch.Tensor:
+        normed = self.norm1(x)
+        if not self.window_size:
+            return self.attn(normed)
+        if is_exported():
+            # window_partition asks in Python whether there is anything to pad.
+            windows = split_into_windows(normed, self.window_size)
+            return crop_from_windows(self.attn(windows), x.shape[0], (x.shape[1], x.shape[2]))
+        windows, padded = window_partition(normed, self.window_size)
+        size = (x.shape[1], x.shape[2])
+        return window_unpartition(self.attn(windows), self.window_size, padded, size)
+
+    def _transformed(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp(self.norm2(x))
 
 
 class SamEncoder(FreezableModule):
@@ -136,6 +163,12 @@ class SamEncoder(FreezableModule):
         """Say whether the fast layers keep weights in 16 bits; see `FastLayer.keeps_casts`."""
         for layer in self._fast_layers:
             layer.keeps_casts = keep
+
+    def recompute_mlps(self, recompute: bool) -> None:
+        """Say whether the layers run their MLPs again in a backward pass."""
+        for block, layer in zip(self.blocks, self._fast_layers, strict=True):
+            cast(SamBlock, block).recomputes_mlp = recompute
+            layer.recomputes_mlp = recompute
 
     def layer(self, index: int, tokens: torch.Tensor, *, overwrite: bool = False) -> torch.Tensor:
         """Run one transformer layer.

@@ -18,6 +18,9 @@ from schnet.scaling import scale_to_processes
 
 Size = tuple[int, int]
 
+CHECKPOINTING = ("off", "mlp", "layer")
+"""Without activation checkpointing, and what it recomputes (MODEL.SAM.RECOMPUTED)."""
+
 # Images of the second, larger trace that the slope comes from, relative to the first.
 _LARGER = 4
 
@@ -81,7 +84,7 @@ class PlanRow:
     Attributes:
         variant: MODEL.SAM.VARIANT.
         crop: height and width of a training image in pixels.
-        checkpointing: MODEL.SAM.ACTIVATION_CHECKPOINTING.
+        checkpointing: one of `CHECKPOINTING`.
         trained: trained parameters.
         frozen: frozen parameters.
         forward_flops: of one image.
@@ -97,7 +100,7 @@ class PlanRow:
 
     variant: str
     crop: Size
-    checkpointing: bool
+    checkpointing: str
     trained: int
     frozen: int
     forward_flops: float
@@ -138,12 +141,14 @@ class PlanJob:
         return SAM_VARIANTS[sam.VARIANT].depth * (2 if sam.ACTIVATION_CHECKPOINTING else 1)
 
 
-def with_model(cfg: CfgNode, variant: str, checkpointing: bool) -> CfgNode:
-    """A copy of a config with another size of SAM, and activation checkpointing on or off."""
+def with_model(cfg: CfgNode, variant: str, checkpointing: str) -> CfgNode:
+    """A copy of a config with another size of SAM, and one of `CHECKPOINTING`."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.SAM.VARIANT = variant
-    cfg.MODEL.SAM.ACTIVATION_CHECKPOINTING = checkpointing
+    cfg.MODEL.SAM.ACTIVATION_CHECKPOINTING = checkpointing != "off"
+    if checkpointing != "off":
+        cfg.MODEL.SAM.RECOMPUTED = checkpointing
     cfg.freeze()
     return cfg
 
@@ -174,7 +179,7 @@ def _plan_crop(job: PlanJob, planned: PlannedModel, held: HeldMemory, crop: Size
     return PlanRow(
         variant=sam.VARIANT,
         crop=crop,
-        checkpointing=sam.ACTIVATION_CHECKPOINTING,
+        checkpointing=sam.RECOMPUTED if sam.ACTIVATION_CHECKPOINTING else "off",
         trained=planned.trained,
         frozen=planned.frozen,
         forward_flops=traces[0].forward_flops / traces[0].batch,

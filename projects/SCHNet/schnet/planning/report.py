@@ -57,7 +57,7 @@ def _cells(row: PlanRow, job: PlanJob) -> list[str]:
     return [
         row.variant,
         f"{row.crop[0]}x{row.crop[1]}",
-        "on" if row.checkpointing else "off",
+        row.checkpointing,
         f"{row.trained / 1e6:.2f}",
         f"{row.frozen / 1e6:.1f}",
         f"{row.forward_flops / 1e12:.3f}",
@@ -82,8 +82,8 @@ def assumptions(job: PlanJob) -> list[str]:
         "FLOPs: matrix products, convolutions and attention, a multiplication and an addition as "
         "two; elementwise work, norms, softmax and resizing are not counted. The backward pass "
         "goes through frozen SAM but makes no weight gradients there; CLIP has none. With "
-        "checkpointing (Ckpt on) every layer of SAM is computed once more, and counted. A step is "
-        "one iteration on all GPUs.",
+        "checkpointing (Ckpt) every layer of SAM is computed once more (layer), or its MLP alone "
+        "(mlp), and counted. A step is one iteration on all GPUs.",
         "Activations: what one more image adds to the peak, traced operation by operation on "
         "tensors without values. Attention is CUDA's memory-efficient kernel: no scores are kept, "
         "but the position bias (N x N a head, of N tokens) is. Every pixel is labelled and every "
