@@ -18,7 +18,7 @@ from schnet.modeling.kernels import FrozenLinear, linear, onednn_takes, pack
 from schnet.modeling.positions import Positions
 from schnet.modeling.tiled_attention import attend_rows
 
-STRIP = 768
+STRIP = 1024
 """About how many tokens inference takes through a layer at once: more gain nothing."""
 
 
@@ -64,7 +64,7 @@ class FastLayer:
         with torch.autocast(x.device.type, enabled=False):
             with_graph = torch.is_grad_enabled() and x.requires_grad
             if with_graph or self._device_type(x) != "cpu":
-                x = x + self._linear(self._attention(x, dtype), self._block.attn.proj)
+                x = x + self._attention(x, dtype)
                 if with_graph and self.recomputes_mlp:
                     return x + checkpoint(self._mlp, x, dtype, use_reentrant=False)
                 return x + self._mlp(x, dtype)
@@ -81,20 +81,13 @@ class FastLayer:
             part, target = x[images], out[images]
             grid = None if side else self._grid(part, dtype)
             for rows in _strips(part, side or 1):
-                strip = part[:, rows]
+                strip, result = part[:, rows], target[:, rows]
                 if grid is None:
-                    attended = self._attention(strip, dtype)
+                    torch.add(strip, self._attention(strip, dtype), out=result)
                 else:
-                    attended = self._attend_grid(strip, rows, grid, dtype)
-                self._finish(strip, attended, target[:, rows], dtype)
+                    torch.add(strip, self._attend_grid(strip, rows, grid, dtype), out=result)
+                result += self._mlp(result, dtype)
         return out
-
-    def _finish(
-        self, x: torch.Tensor, attended: torch.Tensor, out: torch.Tensor, dtype: torch.dtype
-    ) -> None:
-        """All behind the attention, for a strip; `out` may be `x`."""
-        torch.add(x, self._linear(attended, self._block.attn.proj), out=out)
-        out += self._mlp(out, dtype)
 
     def _grid(self, x: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys (B, heads, d, h * w) and values (B, heads, h * w, d) of a global layer."""
@@ -117,12 +110,13 @@ class FastLayer:
         grid: tuple[torch.Tensor, torch.Tensor],
         dtype: torch.dtype,
     ) -> torch.Tensor:
-        """Attention of a strip's queries to the whole grid, (B, r, w, C)."""
+        """What a global layer's attention adds to a strip, (B, r, w, C)."""
         dim = x.shape[-1]
         normed = _norm(self._block.norm1, x, dtype)
         queries = self._linear(normed, self._block.attn.qkv, part=(0, dim))
         positions = self._positions((grid[0].shape[-1] // x.shape[2], x.shape[2]), dtype)
-        return attend_rows(queries, *grid, positions.rows(rows.start, rows.stop))
+        attended = attend_rows(queries, *grid, positions.rows(rows.start, rows.stop))
+        return self._linear(attended, self._block.attn.proj)
 
     def _mlp(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         mlp = self._block.mlp
@@ -130,8 +124,9 @@ class FastLayer:
         return self._linear(hidden, mlp.lin2)
 
     def _attention(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """What attention within the layer's windows adds to the tokens, (B, h, w, C)."""
         qkv = self._linear(_norm(self._block.norm1, x, dtype), self._block.attn.qkv)
-        return self._attend(qkv, dtype)
+        return self._linear(self._attend(qkv, dtype), self._block.attn.proj)
 
     def _attend(self, qkv: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         side = self._block.window_size
