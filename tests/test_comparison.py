@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from permissions import locked_folder
 from PIL import Image
 
 from schnet.comparison import Comparison, find_truths, require_different_stems
@@ -124,6 +125,8 @@ def test_truths_and_photos_belong_together(tmp_path: Path) -> None:
     require_different_stems([Path("x/a.jpg"), Path("x/b.jpg"), Path("y/b.jpg")], truths)
     with pytest.raises(InputError, match=r"x/a\.jpg and y/a\.png would both be compared"):
         require_different_stems([Path("x/a.jpg"), Path("y/a.png")], truths)
+    with locked_folder("a.png") as folder, pytest.raises(InputError, match="locked cannot be read"):
+        find_truths(folder)
     (tmp_path / "truth" / "more").mkdir()
     with pytest.raises(InputError, match=r"the truth of a cannot be told"):
         _truth(tmp_path / "truth", _labels(), "more/a.PNG")

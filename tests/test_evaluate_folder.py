@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from data_helpers import patchwork
 from parsing_fakes import load_script
+from permissions import locked_folder
 from PIL import Image
 
 from schnet.data.label_maps import write_label_png
@@ -235,3 +236,8 @@ def test_own_labels_by_their_classes_file(
     assert mine["sem_seg"]["mIoU"] == lip["sem_seg"]["mIoU"]
     with pytest.raises(SystemExit):
         _run(tool, folders, "--classes", classes)
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with locked_folder("a.png") as folder, pytest.raises(InputError, match="locked cannot be read"):
+        match_folders(folder, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from permissions import locked_folder
 
 from schnet.data.file_names import IMAGE_ENDINGS, LABEL_ENDINGS, key_by_stem, walk_files
 from schnet.errors import InputError
@@ -36,6 +37,15 @@ def test_walk_follows_links_and_ends(tmp_path: Path) -> None:
     (tmp_path / "data" / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "up").symlink_to(tmp_path / "data")
     assert list(walk_files(tmp_path / "data")) == [("", []), ("link/", ["1.jpg"])]
+
+
+def test_a_folder_that_cannot_be_read_is_never_passed_over_in_silence() -> None:
+    with locked_folder("a.png") as folder:
+        with pytest.raises(InputError, match=rf"^the folder {folder}/locked cannot be read \(Perm"):
+            list(walk_files(folder))
+        told: list[Path] = []
+        assert list(walk_files(folder, told.append)) == [("", ["a.png"])]
+        assert told == [folder / "locked"]
 
 
 def test_names_are_keyed_without_their_ending() -> None:

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from permissions import as_nobody, locked_folder
 
 from schnet.errors import InputError
 from schnet.image_files import collect_images, output_names, paths_in_list, real_path
@@ -40,18 +38,6 @@ def test_named_file_is_taken_whatever_it_is(tmp_path: Path) -> None:
     assert [str(p) for p in collect_images(named)] == named
 
 
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Lose the rights of root, who may look into every folder."""
-    own = os.geteuid()
-    if own == 0:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(own)
-
-
 def test_what_cannot_be_looked_at_is_kept_for_reading_to_report() -> None:
     with tempfile.TemporaryDirectory() as name:  # not pytest's, which only its owner may enter
         folder = Path(name)
@@ -71,6 +57,13 @@ def test_what_cannot_be_looked_at_is_kept_for_reading_to_report() -> None:
         half.parent.chmod(0o755)
         locked.parent.chmod(0o755)
     assert len(set(output_names([Path(path) for path in paths], SUFFIXES))) == len(paths)
+
+
+def test_a_folder_that_cannot_be_read_is_kept_for_reading_to_report() -> None:
+    with locked_folder("a.jpg", "z.jpg") as folder:
+        names = ["a.jpg", "locked", "z.jpg"]
+        assert collect_images([str(folder)]) == [folder / name for name in names]
+        assert collect_images([], listed=[str(folder)]) == [folder / name for name in names]
 
 
 def test_linked_folders_are_searched_and_loops_end(tmp_path: Path) -> None:

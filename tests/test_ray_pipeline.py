@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 from parsing_fakes import fake_parser, half_bright, load_script
+from permissions import locked_folder
 from PIL import Image
 
 from schnet.data.label_maps import decode_label
@@ -91,6 +92,11 @@ def test_failing_storage_is_not_a_bad_photo(
     monkeypatch.setattr("builtins.open", fail)
     with pytest.raises(OSError, match="Input/output"):
         list(read_folder_unit(ReadUnit(0, str(tmp_path), ("a.png",))))
+
+
+def test_a_folder_that_cannot_be_read_is_refused() -> None:
+    with locked_folder("a.png") as folder, pytest.raises(InputError, match="locked cannot be read"):
+        FolderInput(folder)
 
 
 def test_empty_folder_and_odd_names_are_refused(tmp_path: Path) -> None:
@@ -272,6 +278,12 @@ tables.write_shard(Path(sys.argv[1]), t.JOB, 0, [t.row(n, error="e") for n in ra
         assert [photo.number for photo in read] == [2, 3, 18, 19, 20, 21, 22]
         assert [photo.data for photo in read] == [images[photo.number] for photo in read]
         assert [photo.id for photo in read if photo.error] == ["21"]
+
+    def test_a_folder_that_cannot_be_read_is_refused(self) -> None:
+        from schnet.ray_pipeline.parquet_input import first_parquet
+
+        with locked_folder() as folder, pytest.raises(InputError, match="locked cannot be read"):
+            first_parquet(folder)
 
     @pytest.mark.parametrize(
         "columns, told",

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from schnet.data.file_names import walk_files
 from schnet.data.label_maps import check_same_size, read_label
 from schnet.data.labels import IGNORE_LABEL
 from schnet.data.reading import EncodedImage, turned_upright
@@ -64,10 +65,9 @@ def find_truths(folder: str | os.PathLike[str], skip: Collection[Path] = ()) -> 
     if not root.is_dir():
         raise InputError(f"--compare {root} is no folder: give the one with the truth's index PNGs")
     found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() != LABEL_ENDING or path.name.startswith("."):
-            continue
-        if path.resolve() in skip:
+    paths = (root / prefix / name for prefix, names in walk_files(root) for name in names)
+    for path in sorted(paths):
+        if path.suffix.lower() != LABEL_ENDING or path.resolve() in skip:
             continue
         if path.stem in found:
             raise InputError(

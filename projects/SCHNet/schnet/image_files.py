@@ -27,8 +27,9 @@ def collect_images(
     Args:
         inputs: a file is taken whatever its suffix, and also where it does not exist, so that
             reading it reports it, or cannot be looked at; a folder is searched at all depths,
-            through links too, and a pattern (`**` too) expanded, both for files with an image's
-            suffix that are not hidden, nor in a hidden folder.
+            through links too, where one that cannot be read is taken itself, to be reported; and
+            a pattern (`**` too) is expanded, both for files with an image's suffix that are not
+            hidden, nor in a hidden folder.
         skip: resolved paths that folders and patterns do not yield, such as earlier results.
         listed: further files and folders, such as the lines of a list; a name with an asterisk
             or a bracket is that file's here, not a pattern.
@@ -73,7 +74,7 @@ def paths_in_list(lines: Iterable[str]) -> list[str]:
 
 
 def _expand(text: str, skip: Collection[Path]) -> list[Path]:
-    path = Path(text)
+    path, unreadable = Path(text), list[Path]()
     # Those of `os.path`, unlike those of `Path`, take what cannot be looked at for not there.
     if os.path.isdir(path):
         try:
@@ -81,7 +82,8 @@ def _expand(text: str, skip: Collection[Path]) -> list[Path]:
         except PermissionError:
             return [path]
         kind = "folder"
-        candidates = [path / prefix / name for prefix, names in walk_files(path) for name in names]
+        walk = walk_files(path, unreadable.append)
+        candidates = [path / prefix / name for prefix, names in walk for name in names]
     elif not os.path.exists(path) and glob.has_magic(text):
         kind, candidates = "pattern", [Path(p) for p in glob.glob(text, recursive=True)]
     else:
@@ -94,6 +96,8 @@ def _expand(text: str, skip: Collection[Path]) -> list[Path]:
         and _may_be_file(p)
         and real_path(p) not in skip
     ]
+    # Reading a folder fails, and tells which one was passed over.
+    images = sorted([*images, *unreadable])
     if not images:
         raise InputError(
             f"the {kind} {text} holds no image: give one with files that end in "

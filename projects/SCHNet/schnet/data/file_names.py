@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from schnet.errors import InputError
@@ -22,16 +22,31 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name == _FOREIGN_FOLDER
 
 
-def walk_files(root: Path) -> Iterator[tuple[str, list[str]]]:
+def walk_files(
+    root: Path, unreadable: Callable[[Path], None] | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """Walk a folder and all below it, links included, litter left out; sorted.
+
+    Args:
+        root: the folder.
+        unreadable: is told each folder whose names cannot be read; None refuses it.
 
     Yields:
         Each folder as a prefix below `root`, empty for itself or ending in `/`, with the names of
         the files in it.
+
+    Raises:
+        InputError: a folder cannot be read, and nobody is to be told.
     """
     seen = set()
+
+    def pass_over(error: OSError) -> None:
+        if unreadable is None:
+            raise unreadable_folder(error) from None
+        unreadable(Path(error.filename))
+
     # Data sets are often links to another disk; a link to a folder above must not go on for ever.
-    for place, names, files in os.walk(root, followlinks=True):
+    for place, names, files in os.walk(root, onerror=pass_over, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             names.clear()
@@ -41,6 +56,14 @@ def walk_files(root: Path) -> Iterator[tuple[str, list[str]]]:
         relative = Path(place).relative_to(root).as_posix()
         prefix = "" if relative == "." else f"{relative}/"
         yield prefix, sorted(name for name in files if not is_litter(name))
+
+
+def unreadable_folder(error: OSError) -> InputError:
+    """Word that a folder cannot be searched; the error names it."""
+    return InputError(
+        f"the folder {os.fsdecode(error.filename)} cannot be read ({error.strerror}): allow it, or "
+        "move it out of the folder that it is in"
+    )
 
 
 def key_by_stem(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from schnet.data.file_names import unreadable_folder
 from schnet.data.reading import unreadable
 from schnet.errors import InputError
 from schnet.image_files import IMAGE_SUFFIXES
@@ -29,7 +31,8 @@ class FolderInput:
                 links to folders, are passed over.
 
         Raises:
-            InputError: it holds no photo, or a name that is no Unicode.
+            InputError: it holds no photo, a folder that cannot be read, or a name that is no
+                Unicode.
         """
         self.root = Path(root).resolve()
         self.files: tuple[InputFile, ...] = tuple(sorted(_listed(self.root), key=_name))
@@ -87,7 +90,7 @@ def _listed(root: Path) -> Iterator[InputFile]:
     waiting = [(str(root), "")]
     while waiting:
         folder, prefix = waiting.pop()
-        with os.scandir(folder) as entries:
+        with _entries(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
@@ -99,6 +102,13 @@ def _listed(root: Path) -> Iterator[InputFile]:
                         raise InputError(f"the file name {name!r} is no Unicode: rename the file")
                     stat = entry.stat()
                     yield InputFile(name, stat.st_size, stat.st_mtime_ns)
+
+
+def _entries(folder: str) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
+    try:
+        return os.scandir(folder)
+    except PermissionError as error:
+        raise unreadable_folder(error) from None
 
 
 def _name(file: InputFile) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schnet.data.file_names import unreadable_folder
 from schnet.errors import InputError
 from schnet.ray_pipeline.photo_source import InputFile, PhotoBytes, ReadUnit, Stretch, is_text
 
@@ -181,11 +182,15 @@ def _found(root: Path) -> list[Path]:
 
 
 def _below(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_refuse):
         folders[:] = [name for name in folders if name[0] not in "._"]
         for name in names:
             if name.lower().endswith(ENDING) and name[0] not in "._":
                 yield Path(folder, name)
+
+
+def _refuse(error: OSError) -> None:
+    raise unreadable_folder(error) from None
 
 
 def _is_text_type(kind: pa.DataType) -> bool:
