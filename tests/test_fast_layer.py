@@ -228,6 +228,29 @@ def test_maps_of_earlier_stages_are_not_written_to() -> None:
         assert torch.equal(tokens.permute(0, 2, 3, 1), seen[stage])
 
 
+@torch.no_grad()
+def test_within_a_stage_tokens_are_written_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, layer, seen = fast_like(TINY), SamEncoder.layer, []
+
+    def note(
+        self: SamEncoder, index: int, tokens: torch.Tensor, *, overwrite: bool
+    ) -> torch.Tensor:
+        seen.append(overwrite)
+        return layer(self, index, tokens, overwrite=overwrite)
+
+    monkeypatch.setattr(SamEncoder, "layer", note)
+    backbone(torch.randn(1, 3, 64, 48))
+    assert seen == [False, True] * 4
+
+
+def test_strips_end_with_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_layer, "STRIP", 70)
+    tokens = torch.empty(1, 20, 10, 4)
+    assert list(fast_layer._strips(tokens, 8)) == [slice(0, 8), slice(8, 16), slice(16, 20)]
+    assert list(fast_layer._strips(tokens, 1)) == [slice(0, 6), slice(6, 13), slice(13, 20)]
+    assert list(fast_layer._images_at_once(torch.empty(3, 5, 6, 4))) == [slice(0, 2), slice(2, 3)]
+
+
 @pytest.mark.usefixtures("only_fast")
 def test_tokens_with_a_graph_are_not_written_to() -> None:
     backbone = fast_like(TINY)

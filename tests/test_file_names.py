@@ -21,6 +21,7 @@ def test_walk_is_sorted_and_leaves_litter_out(tmp_path: Path) -> None:
         touch(tmp_path / name)
     touch(tmp_path / ".trash" / "1.jpg")
     touch(tmp_path / "__MACOSX" / "c" / "1.jpg")
+    touch(tmp_path / "lost+found" / "1.jpg")
     (tmp_path / "empty").mkdir()
     assert list(walk_files(tmp_path)) == [
         ("", ["a.txt", "b.png"]),

@@ -33,7 +33,9 @@ CHECKPOINTED = ("MODEL.SAM.ACTIVATION_CHECKPOINTING", "True")
 MLPS = (*CHECKPOINTED, "MODEL.SAM.RECOMPUTED", "mlp")
 # The losses' memory at full resolution is the most of a tiny model's: without it, the layers count.
 THIN_LOSSES = ("MODEL.LOSS.CE_STRIDE", "2", "MODEL.LOSS.LOVASZ_STRIDE", "4")
-AUTOCAST = ("SOLVER.AMP.ENABLED", "True")
+AUTOCAST, FP32 = (("SOLVER.AMP.ENABLED", switch) for switch in ("True", "False"))
+# The CPU's fast layers keep casts of weights from step to step, which a warm process has already.
+PLAIN = ("MODEL.SAM.FAST", "False")
 
 
 def case(size: tuple[int, int], batch: int, *opts: str) -> dict[str, Any]:
@@ -75,19 +77,19 @@ def errors(cases: Sequence[dict[str, Any]]) -> list[float]:
 
 def test_the_planned_peak_is_a_real_steps() -> None:
     cases = [
-        case((384, 288), 1),
+        case((384, 288), 1, *FP32),
         case((512, 384), 1, *THIN_LOSSES, *AUTOCAST),
         case((512, 384), 1, *THIN_LOSSES, *CHECKPOINTED, *AUTOCAST),
         case((512, 384), 1, *THIN_LOSSES, *MLPS, *AUTOCAST),
-        case((288, 288), 2, *THIN_LOSSES, *CHECKPOINTED),
+        case((288, 288), 2, *THIN_LOSSES, *CHECKPOINTED, *FP32),
     ]
     assert max(map(abs, errors(cases))) < ALLOWED_ERROR
 
 
 @pytest.mark.slow
 def test_the_planned_peak_is_a_real_steps_in_a_wider_table() -> None:
-    large = ("MODEL.SAM.VARIANT", "vit_b", "MODEL.CLIP.VARIANT", "RN101")
-    switches = list(itertools.product(((), MLPS, CHECKPOINTED), ((), AUTOCAST)))
+    large = ("MODEL.SAM.VARIANT", "vit_b", "MODEL.CLIP.VARIANT", "RN101", *PLAIN)
+    switches = list(itertools.product(((), MLPS, CHECKPOINTED), (FP32, AUTOCAST)))
     cases = [
         case(size, batch, *ckpt, *amp)
         for size in ((256, 192), (384, 384))
@@ -169,6 +171,25 @@ def test_checkpointing_keeps_less(tiny_cfg: Callable[..., CfgNode]) -> None:
     # CUDA's attention keeps its bias too, which is the most of so small a model's layers.
     assert kept[0] - kept[1] > 0.2 * (kept[0] - kept[2])
     assert traced(layers).peak_bytes < traced(mlps).peak_bytes < traced(plain).peak_bytes
+
+
+def test_casts_that_recomputed_mlps_keep_count(
+    tiny_cfg: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = build_planned_model(tiny_cfg(MLPS))
+    layers = build_planned_model(tiny_cfg(CHECKPOINTED))
+
+    def peak() -> int:
+        return trace_step(planned, (64, 48), 1, autocast_dtype=torch.bfloat16).peak_bytes
+
+    # Eight MLPs of 96 and 384 channels, in two bytes each.
+    casts = 2 * 8 * (2 * 96 * 384 + 96 + 384)
+    assert step_module._casts_of_recomputed_mlps(planned.model, torch.bfloat16) == casts
+    assert step_module._casts_of_recomputed_mlps(planned.model, None) == 0
+    assert step_module._casts_of_recomputed_mlps(layers.model, torch.bfloat16) == 0
+    counted = peak()
+    monkeypatch.setattr(step_module, "_casts_of_recomputed_mlps", lambda *_: 0)
+    assert counted - peak() == casts
 
 
 def test_parts_of_a_batch_add_to_gradients_that_do_not_count(

@@ -13,13 +13,14 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_ENDINGS = (".png",)
 """Lower-case endings of index PNGs."""
 
-# macOS puts copies of its file attributes into zip files, with images' names and endings.
-_FOREIGN_FOLDER = "__MACOSX"
+# macOS puts copies of its file attributes into zip files, with images' names and endings; ext4 has
+# a folder at the root of a disk that root alone may look into.
+_FOREIGN_FOLDERS = ("__MACOSX", "lost+found")
 
 
 def is_litter(name: str) -> bool:
-    """Tell whether a file or folder of this name is hidden, or macOS's own."""
-    return name.startswith(".") or name == _FOREIGN_FOLDER
+    """Tell whether a file or folder of this name is hidden, or a system's own."""
+    return name.startswith(".") or name in _FOREIGN_FOLDERS
 
 
 def walk_files(

@@ -38,6 +38,8 @@ class SamBackbone(Backbone):
 
     `stage0` is the patch embedding with positions; `stage1`..`stage4` end at SAM's layers of
     global attention. All are maps at stride 16. It works alone; with `refine` it is SCHNet's.
+    Without a graph a layer's tokens within a stage are written over by the next layer's: a hook
+    that keeps them must clone them.
     """
 
     @configurable

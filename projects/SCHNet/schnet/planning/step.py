@@ -68,9 +68,28 @@ def trace_step(
             _backward(losses)
     for parameter in model.parameters():
         parameter.grad = None
+    casts = _casts_of_recomputed_mlps(model, autocast_dtype) if as_cuda else 0
     return StepTrace(
-        batch, forward_flops, trace.flops - forward_flops, kept_bytes, trace.peak_bytes
+        batch,
+        forward_flops,
+        trace.flops - forward_flops,
+        kept_bytes + casts,
+        trace.peak_bytes + casts,
     )
+
+
+def _casts_of_recomputed_mlps(model: Any, dtype: torch.dtype | None) -> int:
+    """Bytes of weights in autocast's type that the fast layers keep and a trace does not see.
+
+    Nothing is remembered on tensors without values, and what is recomputed keeps no weight.
+    """
+    backbone = model.backbone
+    encoder = backbone.encoder
+    recomputes = backbone.activation_checkpointing and backbone.recomputed == "mlp"
+    if dtype is None or not (recomputes and encoder.fast and encoder.is_frozen):
+        return 0
+    mlps = (block.mlp.parameters() for block in encoder.blocks)
+    return sum(weight.numel() for weights in mlps for weight in weights) * dtype.itemsize
 
 
 def _fake_batch(size: tuple[int, int], batch: int) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from schnet.data.file_names import unreadable_folder
+from schnet.data.file_names import is_litter, unreadable_folder
 from schnet.data.reading import unreadable
 from schnet.errors import InputError
 from schnet.image_files import IMAGE_SUFFIXES
@@ -92,7 +92,7 @@ def _listed(root: Path) -> Iterator[InputFile]:
         folder, prefix = waiting.pop()
         with _entries(folder) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if is_litter(entry.name):
                     continue
                 name = prefix + entry.name
                 if entry.is_dir(follow_symlinks=False):
