@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from schnet.data.file_names import walk_files
+from schnet.data.file_names import files_below
 from schnet.data.label_maps import check_same_size, read_label
 from schnet.data.labels import IGNORE_LABEL
 from schnet.data.reading import EncodedImage, turned_upright
@@ -65,8 +65,7 @@ def find_truths(folder: str | os.PathLike[str], skip: Collection[Path] = ()) -> 
     if not root.is_dir():
         raise InputError(f"--compare {root} is no folder: give the one with the truth's index PNGs")
     found: dict[str, Path] = {}
-    paths = (root / prefix / name for prefix, names in walk_files(root) for name in names)
-    for path in sorted(paths):
+    for path in files_below(root):
         if path.suffix.lower() != LABEL_ENDING or path.resolve() in skip:
             continue
         if path.stem in found:

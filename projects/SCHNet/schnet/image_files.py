@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from schnet.data.file_names import is_litter, walk_files
+from schnet.data.file_names import files_below, is_litter
 from schnet.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -81,9 +81,7 @@ def _expand(text: str, skip: Collection[Path]) -> list[Path]:
             os.scandir(path).close()
         except PermissionError:
             return [path]
-        kind = "folder"
-        walk = walk_files(path, unreadable.append)
-        candidates = [path / prefix / name for prefix, names in walk for name in names]
+        kind, candidates = "folder", files_below(path, unreadable.append)
     elif not os.path.exists(path) and glob.has_magic(text):
         kind, candidates = "pattern", [Path(p) for p in glob.glob(text, recursive=True)]
     else:

@@ -59,6 +59,12 @@ def walk_files(
         yield prefix, sorted(name for name in files if not is_litter(name))
 
 
+def files_below(root: Path, unreadable: Callable[[Path], None] | None = None) -> list[Path]:
+    """All that `walk_files` finds, as sorted paths; see there."""
+    walk = walk_files(root, unreadable)
+    return sorted(root / prefix / name for prefix, names in walk for name in names)
+
+
 def unreadable_folder(error: OSError) -> InputError:
     """Word that a folder cannot be searched; the error names it."""
     return InputError(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from schnet.data.file_names import walk_files
+from schnet.data.file_names import files_below
 from schnet.data.label_maps import read_label
 from schnet.data.processes import process_map
 from schnet.errors import InputError
@@ -144,8 +144,8 @@ def count_pairs(
 def _png_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give a folder of label maps")
-    paths = (folder / prefix / name for prefix, names in walk_files(folder) for name in names)
-    files = sorted(path for path in paths if path.suffix.lower() == ENDING and path.is_file())
+    paths = files_below(folder)
+    files = [path for path in paths if path.suffix.lower() == ENDING and path.is_file()]
     if not files:
         raise InputError(f"the folder {folder} holds no PNG: give a folder of label maps")
     return files
